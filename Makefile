@@ -1,0 +1,128 @@
+# muonspec: `make` builds, `make run` shows the example, `make test` tests, `make help` lists more.
+.DEFAULT_GOAL := all
+SHELL := /bin/bash
+
+BUILD ?= build
+CC = gcc
+CSTD = -std=c11 -D_POSIX_C_SOURCE=200809L
+OPT ?= -O2 -g
+WARN = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla \
+       -Wcast-qual -Wformat=2 -Wundef
+WERROR ?=
+SANITIZE ?=
+V ?= 0
+Q = $(if $(filter 1,$(V)),,@)
+say = $(if $(filter 1,$(V)),,@printf '  %-5s %s\n' $(1) $(2))
+
+# ---- packages: installed when missing, with sudo only when not root ---------------------------
+PACKAGES_BUILD = gcc libc6-dev make pkg-config libopenblas-dev liblapacke-dev libhdf5-dev \
+                 libjansson-dev libzip-dev uthash-dev
+PACKAGES_TEST = libcunit1-dev python3-numpy python3-h5py
+PACKAGES_CHECK = clang libclang-rt-dev valgrind
+
+define install_missing
+@missing=$$(for p in $(1); do \
+	dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+if [ -n "$$missing" ]; then \
+	echo "installing from Debian:" $$missing; \
+	sudo=; [ $$(id -u) = 0 ] || sudo=sudo; \
+	$$sudo apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends \
+		$$missing >/dev/null || { echo "could not install:" $$missing >&2; exit 1; }; \
+fi
+endef
+
+PKG = hdf5-serial openblas lapacke jansson libzip
+# looked up only when something is compiled, after the packages are there
+CFLAGS_PKG = $(eval CFLAGS_PKG := $$(shell pkg-config --cflags $(PKG)))$(CFLAGS_PKG)
+LIBS_PKG = $(eval LIBS_PKG := $$(shell pkg-config --libs $(PKG)))$(LIBS_PKG)
+LDLIBS = $(LIBS_PKG) -lpthread -lm
+
+CFLAGS_ALL = $(CSTD) $(OPT) $(WARN) $(WERROR) $(SANITIZE) -fPIC -MMD -MP -Iinclude -Isrc \
+             $(CFLAGS_PKG) $(CFLAGS)
+
+# ---- sources: a folder is a layer, a file a concept --------------------------------------------
+sources = $(sort $(foreach d,$(1),$(wildcard $(d)/*.c)))
+objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+
+LIBMUON_SRC = $(call sources,src/base src/kernels src/optim src/dist)
+LIBMUONSPEC_SRC = $(call sources,src/checkpoint src/metric src/model src/analysis)
+TOOL_SRC = $(call sources,tools/muonspec)
+UNIT_SRC = $(call sources,tests/unit $(wildcard tests/unit/*/))
+BENCH_SRC = $(call sources,tests/bench)
+FUZZ_SRC = $(wildcard tests/fuzz/fuzz_*.c)
+
+VERSION = $(shell sed -n 's/^\#define MUON_VERSION "\(.*\)"/\1/p' include/muon/error.h)
+SOVERSION = $(firstword $(subst ., ,$(VERSION)))
+
+.PHONY: all
+all: $(BUILD)/muonspec $(BUILD)/libmuon.so $(BUILD)/libmuonspec.so
+
+$(BUILD)/packages-build: Makefile
+	$(call install_missing,$(PACKAGES_BUILD))
+	@mkdir -p $(@D) && touch $@
+
+$(BUILD)/packages-test: Makefile
+	$(call install_missing,$(PACKAGES_TEST))
+	@mkdir -p $(@D) && touch $@
+
+$(BUILD)/packages-check: Makefile
+	$(call install_missing,$(PACKAGES_CHECK))
+	@mkdir -p $(@D) && touch $@
+
+$(BUILD)/obj/%.o: %.c | $(BUILD)/packages-build
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_$(firstword $(subst /, ,$<))) -c $< -o $@
+
+# kernels are where the time goes
+$(BUILD)/obj/src/kernels/%.o: OPT += $(if $(SANITIZE),,-O3)
+
+$(BUILD)/libmuon.a: $(call objects,$(LIBMUON_SRC))
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(BUILD)/libmuonspec.a: $(call objects,$(LIBMUONSPEC_SRC))
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(BUILD)/libmuon.so: $(call objects,$(LIBMUON_SRC))
+	$(call say,LD,$@)
+	$(Q)$(CC) -shared $(SANITIZE) -Wl,-soname,libmuon.so.$(SOVERSION) $^ -o $@.$(VERSION) \
+		$(shell pkg-config --libs openblas lapacke 2>/dev/null) -lpthread -lm
+	$(Q)ln -sf libmuon.so.$(VERSION) $@.$(SOVERSION) && ln -sf libmuon.so.$(VERSION) $@
+
+$(BUILD)/libmuonspec.so: $(call objects,$(LIBMUONSPEC_SRC)) $(BUILD)/libmuon.so
+	$(call say,LD,$@)
+	$(Q)$(CC) -shared $(SANITIZE) -Wl,-soname,libmuonspec.so.$(SOVERSION) $(filter %.o,$^) \
+		-o $@.$(VERSION) -L$(BUILD) -lmuon $(LDLIBS)
+	$(Q)ln -sf libmuonspec.so.$(VERSION) $@.$(SOVERSION) && ln -sf libmuonspec.so.$(VERSION) $@
+
+$(BUILD)/muonspec: $(call objects,$(TOOL_SRC)) $(BUILD)/libmuonspec.a $(BUILD)/libmuon.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(SANITIZE) $^ -o $@ $(LDLIBS)
+
+# ---- run ----------------------------------------------------------------------------------------
+CKPT ?= $(lastword $(sort $(wildcard notebooks-data/example/*.h5)))
+
+.PHONY: run
+run: $(BUILD)/muonspec
+	@$(BUILD)/muonspec analyze "$(CKPT)"
+
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
+include tests/tests.mk
+
+.PHONY: clean help
+clean:
+	rm -rf $(BUILD) $(BUILD)-*
+
+help:
+	@echo 'make                the program and both libraries, in build/'
+	@echo 'make run [CKPT=F]   analyze the shipped example, or F'
+	@echo 'make test           every test that the machine allows'
+	@echo 'make bench          the tables of the README'
+	@echo 'make check-layers   includes point only down the layers'
+	@echo 'make test-sanitize  unit tests under AddressSanitizer and UBSan'
+	@echo 'make test-valgrind  unit tests under valgrind'
+	@echo 'make fuzz           libFuzzer targets, FUZZ_SECONDS=1200 each'
+	@echo 'Missing Debian packages are installed as each target needs them.'

@@ -1,0 +1,162 @@
+/* Dense kernels that the optimizer and the diagnostics share: element types, entry statistics,
+ * Gram matrices and singular values.
+ *
+ * Kernels return a code and nothing else, keep no state, and allocate nothing: the caller passes
+ * workspace of the size that the *_workspace function asks for. Call them with BLAS at one thread
+ * (muon_blas_single_thread) when results must not depend on the machine's thread count. */
+#ifndef MUON_KERNELS_H
+#define MUON_KERNELS_H
+
+#include <muon/error.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- element types ---------------------------------------------------------------------- */
+
+/* name, label as printed, bytes per element, is it a floating-point type, NumPy's eps (spacing
+ * of the type at 1; 0 for integers) */
+#define MUON_DTYPE_TABLE(X)                                                                        \
+	X(MUON_F64, "f64", 8, true, 0x1p-52)                                                       \
+	X(MUON_F32, "f32", 4, true, 0x1p-23)                                                       \
+	X(MUON_F16, "f16", 2, true, 0x1p-10)                                                       \
+	X(MUON_BF16, "bf16", 2, true, 0x1p-7)                                                      \
+	X(MUON_F8_E4M3, "f8_e4m3", 1, true, 0x1p-3)                                                \
+	X(MUON_F8_E5M2, "f8_e5m2", 1, true, 0x1p-2)                                                \
+	X(MUON_I64, "i64", 8, false, 0)                                                            \
+	X(MUON_I32, "i32", 4, false, 0)                                                            \
+	X(MUON_I16, "i16", 2, false, 0)                                                            \
+	X(MUON_I8, "i8", 1, false, 0)                                                              \
+	X(MUON_U64, "u64", 8, false, 0)                                                            \
+	X(MUON_U32, "u32", 4, false, 0)                                                            \
+	X(MUON_U16, "u16", 2, false, 0)                                                            \
+	X(MUON_U8, "u8", 1, false, 0)                                                              \
+	X(MUON_BOOL, "bool", 1, false, 0)
+
+#define MUON_DTYPE_ENUM(name, label, size, is_float, eps) name,
+typedef enum muon_dtype {
+	MUON_DTYPE_TABLE(MUON_DTYPE_ENUM) MUON_DTYPE_COUNT,
+	MUON_DTYPE_NONE = MUON_DTYPE_COUNT /* not a number type that we know */
+} muon_dtype;
+#undef MUON_DTYPE_ENUM
+
+MUON_API const char *muon_dtype_name(muon_dtype type);  /* "f32"; "?" for NONE */
+MUON_API size_t muon_dtype_size(muon_dtype type);       /* bytes; 0 for NONE */
+MUON_API bool muon_dtype_is_float(muon_dtype type);
+MUON_API double muon_dtype_eps(muon_dtype type);        /* 2^-23 for f32 */
+
+/* Convert `count` elements at `src` (native byte order, any alignment) to float64; exact for every
+ * floating type, NaN and Inf kept. f8_e4m3 is the "fn" variant of OCP FP8 (no Inf, S.1111.111 is
+ * NaN). */
+MUON_API int muon_convert_f64(muon_dtype type, const void *src, size_t count, double *dst);
+
+/* Nearest bf16 of x, ties to even, as float64: what storing x in bf16 would keep. */
+MUON_API double muon_round_bf16(double x);
+
+/* ---- entry statistics ------------------------------------------------------------------- */
+
+/* Statistics of a matrix' entries, gathered block by block. Non-finite entries are counted and
+ * left out of the rest. Central moments after Pebay 2008 (SAND2008-6212). Zero-initialise. */
+typedef struct muon_moments {
+	int64_t count;        /* finite entries */
+	int64_t nan, inf;     /* entries left out */
+	int64_t zeros;        /* entries equal to 0 */
+	int64_t bf16_exact;   /* entries that bf16 holds exactly */
+	double max_abs;       /* largest |x| */
+	double mean;          /* of x */
+	double m2, m3, m4;    /* sums of (x - mean)^2, ^3, ^4 */
+	double sumsq;         /* sum of x^2 */
+	double bf16_error_sq; /* sum of (x - bf16(x))^2 */
+} muon_moments;
+
+/* Add `count` float64 entries x to the statistics. Same bits for the same sequence of calls. */
+MUON_API void muon_moments_add(muon_moments *moments, const double *x, size_t count);
+
+/* ---- singular values -------------------------------------------------------------------- */
+
+/* The method a spectrum was computed with. */
+typedef enum muon_svd_method { MUON_SVD_GRAM, MUON_SVD_GESDD } muon_svd_method;
+
+/* A Gram accumulation in progress: G = A^T A (n x n) for rows >= cols, else G = A A^T (m x m),
+ * of the short side k = min(rows, cols), in float64, with the entry statistics gathered in the
+ * same pass. Blocks may come in any of the stored types. All buffers are the caller's. */
+typedef struct muon_gram {
+	int64_t rows, cols;      /* A is rows x cols, row-major */
+	int64_t k;               /* min(rows, cols) */
+	double scale;            /* power of two that entries are multiplied with, normally 1 */
+	const double *gain;      /* optional weights g, see muon_gram_init */
+	bool gain_on_rows;
+	double gain_sumsq;       /* sum of (x_ij g)^2 with g = gain[j], or gain[i] on rows */
+	muon_moments moments;    /* of A, unscaled */
+	double *g;               /* k x k, column-major, lower triangle valid */
+	double *panel;           /* conversion panel */
+} muon_gram;
+
+/* Doubles of workspace for muon_gram_init: k*k + one panel. -1 cast to size_t is never returned:
+ * SIZE_MAX means that the size overflows. */
+MUON_API size_t muon_gram_workspace(int64_t rows, int64_t cols);
+
+/* Start an accumulation over A (rows x cols, row-major). `scale` is a power of two, 1 unless the
+ * squares of float64 entries could over- or underflow (muon_gram_scale). `gain`, if not NULL, has
+ * cols entries (or rows entries when gain_on_rows) and makes gain_sumsq be gathered.
+ * MUON_E_ARGUMENT for a non-positive size. */
+MUON_API int muon_gram_init(muon_gram *gram, int64_t rows, int64_t cols, double scale,
+                            const double *gain, bool gain_on_rows, double *workspace);
+
+/* Power of two by which entries up to max_abs are scaled so that squares neither over- nor
+ * underflow; 1 for everything that float32 can hold. */
+MUON_API double muon_gram_scale(double max_abs);
+
+/* Add rows [first, first + count) of A: `block` is count x cols, row-major, leading dimension
+ * ld >= cols elements, of type `type`. For matrices with rows >= cols, in increasing order.  */
+MUON_API int muon_gram_add_rows(muon_gram *gram, muon_dtype type, const void *block, int64_t first,
+                                int64_t count, int64_t ld);
+
+/* Add columns [first, first + count) of A: `block` is rows x count, row-major, leading dimension
+ * ld >= count elements. For matrices with rows < cols, in increasing order. */
+MUON_API int muon_gram_add_cols(muon_gram *gram, muon_dtype type, const void *block, int64_t first,
+                                int64_t count, int64_t ld);
+
+/* Columns (or rows) that one call best brings: the panel's depth. */
+MUON_API int64_t muon_gram_panel_depth(int64_t rows, int64_t cols);
+
+/* Doubles of workspace for muon_gram_singular_values. */
+MUON_API size_t muon_gram_singular_values_workspace(int64_t k);
+
+/* Singular values of A out of its finished Gram matrix, descending, into sigma (k entries).
+ * Destroys gram->g. *sigma_floor receives the size under which values are rounding noise; values
+ * below it are returned as computed (0 where the eigenvalue came out negative).
+ * MUON_E_NONFINITE if entries were NaN or Inf; MUON_E_NO_CONVERGENCE. */
+MUON_API int muon_gram_singular_values(muon_gram *gram, double *sigma, double *sigma_floor,
+                                       double *workspace);
+
+/* Doubles of workspace for muon_singular_values_gesdd, the copy of A excluded. */
+MUON_API size_t muon_singular_values_gesdd_workspace(int64_t rows, int64_t cols);
+
+/* Singular values of a (rows x cols float64, row-major, contiguous, destroyed), descending, into
+ * sigma (min(rows, cols) entries), by LAPACK's dgesdd, dgesvd where that fails. Keeps small values
+ * that the Gram matrix loses; several times slower. */
+MUON_API int muon_singular_values_gesdd(int64_t rows, int64_t cols, double *a, double *sigma,
+                                        double *sigma_floor, double *workspace);
+
+/* Eigenvalues only of a symmetric a (n x n float64, column-major, leading dimension lda, lower
+ * triangle read, destroyed), ascending, into w. Two-stage reduction: dense to band to tridiagonal
+ * (Bischof, Lang and Sun 2000). MUON_E_NO_CONVERGENCE. */
+MUON_API size_t muon_eigenvalues_workspace(int64_t n);
+MUON_API int muon_eigenvalues(int64_t n, double *a, int64_t lda, double *w, double *work);
+
+/* ---- BLAS ------------------------------------------------------------------------------- */
+
+/* Name and version of the BLAS in use, e.g. "OpenBLAS 0.3.21 (Zen)". */
+MUON_API const char *muon_blas_description(void);
+
+/* Make BLAS use one thread in this process: parallelism is over matrices (see design rules). */
+MUON_API void muon_blas_single_thread(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
