@@ -59,7 +59,9 @@ MUON_API double muon_round_bf16(double x);
 /* ---- entry statistics ------------------------------------------------------------------- */
 
 /* Statistics of a matrix' entries, gathered block by block. Non-finite entries are counted and
- * left out of the rest. Central moments after Pebay 2008 (SAND2008-6212). Zero-initialise. */
+ * left out of the rest. Central moments after Pebay 2008 (SAND2008-6212). Zero-initialise. Sums
+ * that overflow, for float64 entries beyond 1e75 (m4) or 1e153 (m2, sumsq), end as Inf or NaN; every
+ * float32 is within range. bf16_error_sq is Inf if an entry is beyond bf16's range. */
 typedef struct muon_moments {
 	int64_t count;        /* finite entries */
 	int64_t nan, inf;     /* entries left out */
@@ -72,7 +74,8 @@ typedef struct muon_moments {
 	double bf16_error_sq; /* sum of (x - bf16(x))^2 */
 } muon_moments;
 
-/* Add `count` float64 entries x to the statistics. Same bits for the same sequence of calls. */
+/* Add `count` float64 entries x to the statistics. Same bits for the same sequence of calls, and for
+ * calls that bring multiples of 2048 entries. */
 MUON_API void muon_moments_add(muon_moments *moments, const double *x, size_t count);
 
 /* ---- singular values -------------------------------------------------------------------- */
@@ -90,6 +93,9 @@ typedef struct muon_gram {
 	const double *gain;      /* optional weights g, see muon_gram_init */
 	bool gain_on_rows;
 	double gain_sumsq;       /* sum of (x_ij g)^2 with g = gain[j], or gain[i] on rows */
+	bool entries_only;       /* set after init: gather statistics, leave G alone */
+	int threads;             /* set after init: threads for the product, same bits for any number;
+	                            0 means 1 */
 	muon_moments moments;    /* of A, unscaled */
 	double *g;               /* k x k, column-major, lower triangle valid */
 	double *panel;           /* conversion panel */
@@ -137,8 +143,9 @@ MUON_API int muon_gram_singular_values(muon_gram *gram, double *sigma, double *s
 MUON_API size_t muon_singular_values_gesdd_workspace(int64_t rows, int64_t cols);
 
 /* Singular values of a (rows x cols float64, row-major, contiguous, destroyed), descending, into
- * sigma (min(rows, cols) entries), by LAPACK's dgesdd, dgesvd where that fails. Keeps small values
- * that the Gram matrix loses; several times slower. */
+ * sigma (min(rows, cols) entries), by LAPACK's dgesdd. Keeps small values that the Gram matrix
+ * loses; several times slower. MUON_E_NONFINITE, MUON_E_TOO_LARGE for LAPACK's 32-bit sizes,
+ * MUON_E_NO_CONVERGENCE. */
 MUON_API int muon_singular_values_gesdd(int64_t rows, int64_t cols, double *a, double *sigma,
                                         double *sigma_floor, double *workspace);
 

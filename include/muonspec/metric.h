@@ -29,7 +29,7 @@ typedef struct mspec_metric_value {
 
 typedef struct mspec_metric {
 	const char *name;
-	const char *unit;    /* "1" for pure numbers, "weight" for the unit of the entries, "count" */
+	const char *unit;    /* "1" for pure numbers, "weight" or "weight^2" after the entries, "count" */
 	unsigned needs;      /* mspec_metric_needs */
 	const char *formula;
 	const char *source;

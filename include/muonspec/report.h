@@ -12,6 +12,7 @@ extern "C" {
 /* One row of a report: a matrix and its metrics. */
 typedef struct mspec_row {
 	const mspec_matrix *matrix;
+	const char *tensor_name; /* as the file has it, not escaped */
 	const char *status;     /* "ok", "nonfinite", "too_large", "unreadable", "no_convergence" */
 	int code;               /* MUON_OK, or the error behind the status */
 	double *values;         /* metrics, in the order of mspec_analysis.metrics; NaN: undefined */
@@ -74,6 +75,11 @@ typedef struct mspec_analysis {
 MUON_API int mspec_analyze(mspec_analysis **out, mspec_checkpoint *checkpoint,
                            const mspec_analyze_options *options, muon_error *err);
 MUON_API void mspec_analysis_destroy(mspec_analysis **analysis);
+
+/* Write the analysis, made with keep_spectra, as an HDF5 file of columns: /matrices/<column> with
+ * one entry per matrix (names, shapes, status, every metric, and `offset` and `count` of its
+ * singular values inside /singular_values). The caller gives a temporary name and renames. */
+MUON_API int mspec_write_spectra(const mspec_analysis *analysis, const char *path, muon_error *err);
 
 #ifdef __cplusplus
 }

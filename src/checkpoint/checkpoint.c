@@ -126,6 +126,22 @@ muon_dtype mspec_dtype_from_label(const char *label)
 	return MUON_DTYPE_NONE;
 }
 
+mspec_role mspec_role_from_name(const char *name, const char *layout)
+{
+	static const char *const optimizer[] = {"optimizer/",       "optimizer.",
+	                                        "optimizer_state/", "optimizer_state.",
+	                                        "optimizer_state_dict/", "optimizer_state_dict.",
+	                                        "optimizer_weights/"};
+	for (size_t i = 0; i < sizeof optimizer / sizeof *optimizer; i++)
+		if (!strncmp(name, optimizer[i], strlen(optimizer[i])))
+			return MSPEC_ROLE_OPTIMIZER;
+	if (strstr(name, "/optimizer_weights/")) /* Keras, also below another group */
+		return MSPEC_ROLE_OPTIMIZER;
+	if (!strcmp(layout, "muonspec") && !strncmp(name, "activations/", strlen("activations/")))
+		return MSPEC_ROLE_ACTIVATION;
+	return MSPEC_ROLE_PARAMETER;
+}
+
 static int compare_entries(const void *a, const void *b)
 {
 	const mspec_entry *x = a, *y = b;
@@ -240,8 +256,11 @@ int mspec_read(mspec_checkpoint *checkpoint, size_t index, int64_t first, int64_
 		return muon_fail(err, t->status, t->name, "%s", t->problem);
 	if (first < 0 || count < 0 || count > t->elements || first > t->elements - count)
 		return muon_fail(err, MUON_E_ARGUMENT, t->name, "range outside the tensor");
-	if (t->dtype == MUON_DTYPE_NONE)
-		return muon_fail(err, MUON_E_FORMAT, t->name, "type %s is not a number", t->type_name);
+	if (t->dtype == MUON_DTYPE_NONE) {
+		char type[64];
+		muon_escape(type, sizeof type, t->type_name);
+		return muon_fail(err, MUON_E_FORMAT, t->name, "type %s is not a number", type);
+	}
 	if (!count)
 		return MUON_OK;
 	mspec_watch(checkpoint, t->name);

@@ -26,6 +26,8 @@ typedef struct mspec_entry {
 	mspec_tensor tensor;
 	int64_t order; /* tensors are sorted by this first, then naturally by name */
 	void *source;  /* the reader's own: where the data is */
+	const char *alias; /* tensor that this is a second name of (HDF5 links), or NULL; then its
+	                      status is not MUON_OK, so that it isn't counted twice */
 } mspec_entry;
 
 struct mspec_checkpoint {
@@ -62,5 +64,9 @@ void mspec_swap_bytes(void *elements, size_t count, size_t size);
 /* The type called `label` in the metadata of a file, e.g. "bfloat16", "float8_e4m3fn";
  * MUON_DTYPE_NONE if unknown. */
 muon_dtype mspec_dtype_from_label(const char *label);
+
+/* The role that a tensor's name gives it in a format without groups for that: "optimizer/..." or
+ * "optimizer...." anywhere, "activations/..." in our own layout. */
+mspec_role mspec_role_from_name(const char *name, const char *layout);
 
 #endif

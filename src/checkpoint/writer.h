@@ -5,6 +5,9 @@
 
 #include <muonspec/checkpoint.h>
 
+/* Value of the root attribute `muonspec_format` of the layout that we write. */
+#define MSPEC_FORMAT_VERSION 1
+
 /* ---- HDF5 (hdf5.c): any order of calls, datasets one after another ---------------------- */
 
 typedef struct mspec_hdf5_writer mspec_hdf5_writer;

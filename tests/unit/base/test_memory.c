@@ -1,0 +1,79 @@
+#include "base/memory.h"
+#include "unit/unit.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void test_overflow(void)
+{
+	CU_ASSERT_PTR_NULL(muon_alloc(SIZE_MAX / 2, 3));
+	CU_ASSERT_PTR_NULL(muon_resize(NULL, SIZE_MAX, 2));
+	CU_ASSERT_PTR_NULL(muon_alloc_aligned(SIZE_MAX, 1));
+	muon_arena arena = {0};
+	CU_ASSERT_PTR_NULL(muon_arena_alloc(&arena, SIZE_MAX, 8));
+	muon_arena_release(&arena);
+}
+
+static void test_aligned(void)
+{
+	for (size_t bytes = 1; bytes < 5000; bytes += 613) {
+		char *block = muon_alloc_aligned(bytes, 1);
+		CU_ASSERT_PTR_NOT_NULL_FATAL(block);
+		CU_ASSERT_EQUAL((uintptr_t)block % 64, 0);
+		memset(block, 1, bytes);
+		muon_free_aligned(block);
+	}
+	muon_free_aligned(NULL);
+}
+
+static void test_arena(void)
+{
+	muon_arena arena = {0};
+	char *first = muon_arena_format(&arena, "%s-%d", "tensor", 7);
+	for (size_t i = 1; i < 3000; i += 7) {
+		unsigned char *block = muon_arena_alloc(&arena, i, 3);
+		CU_ASSERT_PTR_NOT_NULL_FATAL(block);
+		CU_ASSERT_EQUAL((uintptr_t)block % sizeof(void *), 0);
+		for (size_t k = 0; k < 3 * i; k++)
+			CU_ASSERT_EQUAL_FATAL(block[k], 0);
+		memset(block, 0xff, 3 * i);
+	}
+	CU_ASSERT_STRING_EQUAL(first, "tensor-7");
+	CU_ASSERT_STRING_EQUAL(muon_arena_string(&arena, "copy"), "copy");
+	muon_arena_release(&arena);
+	CU_ASSERT_PTR_NULL(arena.chunks);
+}
+
+/* An allocator that fails from the k-th call on. */
+static int calls_left;
+
+static void *failing_resize(void *state, void *block, size_t bytes)
+{
+	(void)state;
+	return calls_left-- > 0 ? realloc(block, bytes) : NULL;
+}
+
+static void plain_release(void *state, void *block)
+{
+	(void)state;
+	free(block);
+}
+
+static void test_hook(void)
+{
+	const muon_allocator failing = {failing_resize, plain_release, NULL};
+	calls_left = 1;
+	muon_set_allocator(&failing);
+	void *block = muon_alloc(1, 8);
+	CU_ASSERT_PTR_NOT_NULL(block);
+	CU_ASSERT_PTR_NULL(muon_alloc(1, 8));
+	CU_ASSERT_PTR_NULL(muon_alloc_aligned(1, 8));
+	muon_free(block);
+	muon_set_allocator(NULL);
+	block = muon_alloc(1, 8);
+	CU_ASSERT_PTR_NOT_NULL(block);
+	muon_free(block);
+}
+
+UNIT_SUITE(memory, {"overflow", test_overflow}, {"aligned", test_aligned}, {"arena", test_arena},
+           {"hook", test_hook})

@@ -1,0 +1,54 @@
+#include "json_output.h"
+
+#include "base/text.h"
+
+#include <math.h>
+
+json_t *json_text(const char *text)
+{
+	char escaped[4096];
+	if (!text)
+		return json_null();
+	json_t *value = json_string(text);
+	return value ? value : json_string(muon_escape(escaped, sizeof escaped, text));
+}
+
+json_t *json_number_or_null(double value)
+{
+	return isfinite(value) ? json_real(value) : json_null();
+}
+
+json_t *json_tool(int threads)
+{
+	return json_pack("{s:s, s:s, s:i}", "version", muon_version(), "blas",
+	                 muon_blas_description(), "threads", threads);
+}
+
+/* Steps and tokens are counts: written without a fraction. */
+static json_t *whole_or_null(double value)
+{
+	return isfinite(value) && fabs(value) < 9e15 && value == floor(value)
+	           ? json_integer((json_int_t)value)
+	           : json_number_or_null(value);
+}
+
+json_t *json_checkpoint(const mspec_checkpoint_info *info)
+{
+	return json_pack("{s:o, s:s, s:s, s:o, s:o}", "path", json_text(info->path), "format",
+	                 info->format, "layout", info->layout, "step", whole_or_null(info->step),
+	                 "optimizer", json_text(info->optimizer));
+}
+
+int json_print(json_t *value, bool one_line, muon_error *err)
+{
+	if (!value)
+		return muon_fail(err, MUON_E_MEMORY, NULL, "out of memory");
+	size_t flags = JSON_ENSURE_ASCII | JSON_REAL_PRECISION(17) |
+	               (one_line ? JSON_COMPACT : JSON_INDENT(2));
+	int failed = json_dumpf(value, stdout, flags);
+	putchar('\n');
+	json_decref(value);
+	/* a failed write is reported where standard output is flushed */
+	return failed && !ferror(stdout) ? muon_fail(err, MUON_E_MEMORY, NULL, "out of memory")
+	                                 : MUON_OK;
+}

@@ -1,0 +1,90 @@
+#include "supervise.h"
+#include "verbs.h"
+
+#include "base/text.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const verb_spec verbs[] = {
+    {"ls", VERB_LS, "CKPT", "List every tensor: shape, type, the matrices it holds, or why not", 1,
+     1, true, run_ls},
+    {"analyze", VERB_ANALYZE, "CKPT", "Spectra and metrics of every matrix, with group summaries",
+     1, 1, true, run_analyze},
+    {"metrics", VERB_METRICS, "", "The metrics: name, unit, formula, source", 0, 0, false,
+     run_metrics},
+    {"convert", VERB_CONVERT, "FROM TO", "Copy a checkpoint to HDF5 or safetensors, same bits", 2,
+     2, true, run_convert},
+};
+
+enum { VERBS = sizeof verbs / sizeof *verbs };
+
+static const verb_spec *find_verb(const char *name)
+{
+	for (size_t i = 0; i < VERBS; i++)
+		if (!strcmp(verbs[i].name, name))
+			return &verbs[i];
+	return NULL;
+}
+
+static int unknown_verb(const char *name)
+{
+	const char *names[VERBS];
+	char shown[128];
+	for (size_t i = 0; i < VERBS; i++)
+		names[i] = verbs[i].name;
+	const char *near = nearest(name, names, VERBS);
+	muon_escape(shown, sizeof shown, name);
+	if (near)
+		fprintf(stderr, "muonspec: unknown verb '%s'; did you mean '%s'?\n", shown, near);
+	else
+		fprintf(stderr, "muonspec: unknown verb '%s'; see 'muonspec --help'\n", shown);
+	return muon_exit_status(MUON_E_USAGE);
+}
+
+static int run(const verb_spec *verb, int argc, char **argv)
+{
+	tool_options options;
+	muon_error err = {0};
+	if (parse_options(&options, verb, argc, argv, &err)) {
+		fprintf(stderr, "muonspec %s: %s\n", verb->name, err.message);
+		return muon_exit_status(err.code);
+	}
+	if (options.help || options.version) {
+		if (options.help)
+			print_help(stdout, verb);
+		else
+			printf("muonspec %s\n", muon_version());
+		return fflush(stdout) ? muon_exit_status(MUON_E_WRITE) : 0;
+	}
+	if (verb == find_verb("convert"))
+		options.output = options.arguments[1];
+	/* MUONSPEC_NO_CHILD keeps everything in one process, for debuggers and valgrind */
+	return verb->reads_files && !getenv("MUONSPEC_NO_CHILD") ? supervise(verb, &options)
+	                                                         : run_verb(verb, &options);
+}
+
+int main(int argc, char **argv)
+{
+	signal(SIGPIPE, SIG_IGN); /* writing fails instead, and says so */
+	if (argc < 2) {
+		print_usage(stderr, verbs, VERBS);
+		return muon_exit_status(MUON_E_USAGE);
+	}
+	const char *word = argv[1];
+	if (!strcmp(word, "--help") || !strcmp(word, "-h") || !strcmp(word, "help")) {
+		const verb_spec *topic = argc > 2 ? find_verb(argv[2]) : NULL;
+		if (topic)
+			print_help(stdout, topic);
+		else
+			print_usage(stdout, verbs, VERBS);
+		return 0;
+	}
+	if (!strcmp(word, "--version")) {
+		printf("muonspec %s\n", muon_version());
+		return 0;
+	}
+	const verb_spec *verb = find_verb(word);
+	return verb ? run(verb, argc - 1, argv + 1) : unknown_verb(word);
+}

@@ -1,0 +1,59 @@
+/* The command line: one table of options from which parsing, help and completion come. */
+#ifndef MUONSPEC_TOOL_OPTIONS_H
+#define MUONSPEC_TOOL_OPTIONS_H
+
+#include <muonspec/report.h>
+
+#include <stdio.h>
+
+typedef enum output_format { FORMAT_TABLE, FORMAT_JSON, FORMAT_JSONL, FORMAT_CSV } output_format;
+typedef enum when { WHEN_AUTO, WHEN_ALWAYS, WHEN_NEVER } when;
+
+typedef struct text_list {
+	const char **items;
+	size_t count;
+} text_list;
+
+typedef struct tool_options {
+	int format; /* output_format */
+	const char *output;
+	text_list include, exclude;
+	const char *metrics; /* comma-separated, as given */
+	const char *sort;
+	const char *groups_file;
+	bool include_optimizer, all, strict, quiet, help, version;
+	int verbose;
+	int svd;      /* muon_svd_method */
+	int progress; /* when */
+	int color;    /* when */
+	int64_t threads, top, width;
+	int64_t max_memory; /* bytes */
+	double open_timeout; /* seconds */
+	char **arguments;
+	int argument_count;
+} tool_options;
+
+/* Verbs as bits, to say which options they take. */
+enum verb_bit { VERB_LS = 1, VERB_ANALYZE = 2, VERB_METRICS = 4, VERB_CONVERT = 8, VERB_ALL = 15 };
+
+typedef struct verb_spec {
+	const char *name;
+	unsigned bit;
+	const char *arguments; /* for the usage line */
+	const char *summary;
+	int min_arguments, max_arguments;
+	bool reads_files; /* runs in a supervised child */
+	int (*run)(const tool_options *options, muon_error *err); /* returns a MUON_ code */
+} verb_spec;
+
+/* Fill `options` from argv (argv[0] is the verb). MUON_E_USAGE with a message naming the nearest
+ * option where one is unknown. */
+int parse_options(tool_options *options, const verb_spec *verb, int argc, char **argv, muon_error *err);
+
+void print_help(FILE *to, const verb_spec *verb); /* of one verb */
+void print_usage(FILE *to, const verb_spec *verbs, size_t count);
+
+/* The candidate most like `word`, or NULL when none is near. */
+const char *nearest(const char *word, const char *const *candidates, size_t count);
+
+#endif

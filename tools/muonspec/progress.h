@@ -1,0 +1,19 @@
+/* The progress line on standard error. */
+#ifndef MUONSPEC_TOOL_PROGRESS_H
+#define MUONSPEC_TOOL_PROGRESS_H
+
+#include "options.h"
+
+typedef struct progress_line {
+	bool shown;
+	double started, last; /* seconds */
+	bool drawn;
+} progress_line;
+
+void progress_start(progress_line *line, const tool_options *options);
+/* `done` of `total` units of work; `label` is escaped here. */
+void progress_update(progress_line *line, double done, double total, const char *label);
+/* Wipe the line. */
+void progress_end(progress_line *line);
+
+#endif

@@ -1,0 +1,72 @@
+#include "progress.h"
+#include "verbs.h"
+
+#include "base/memory.h"
+#include "base/output.h"
+
+#include <errno.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* The format that a file name's ending asks for, or NULL. */
+static const char *format_of(const char *path)
+{
+	static const char *const endings[][2] = {
+	    {".h5", "hdf5"}, {".hdf5", "hdf5"}, {".safetensors", "safetensors"}};
+	size_t length = strlen(path);
+	for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+		size_t n = strlen(endings[i][0]);
+		if (length > n && !strcasecmp(path + length - n, endings[i][0]))
+			return endings[i][1];
+	}
+	return NULL;
+}
+
+static void show_progress(void *state, double done, double total, const char *what)
+{
+	progress_update(state, done, total, what);
+}
+
+static bool is_same_file(const char *a, const char *b)
+{
+	struct stat x, y;
+	return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+static int convert_to(mspec_checkpoint *from, const char *path, const char *format,
+                      const tool_options *options, muon_error *err)
+{
+	progress_line line;
+	char *temporary = muon_output_temporary(path, (long)getpid());
+	if (!temporary)
+		return muon_fail(err, MUON_E_MEMORY, path, "out of memory");
+	progress_start(&line, options);
+	int code = mspec_convert(from, temporary, format, show_progress, &line, err);
+	progress_end(&line);
+	if (code)
+		muon_output_discard(temporary, path);
+	else
+		code = muon_output_commit(temporary, path, err);
+	muon_free(temporary);
+	return code;
+}
+
+int run_convert(const tool_options *options, muon_error *err)
+{
+	const char *from = options->arguments[0], *to = options->arguments[1];
+	const char *format = format_of(to);
+	mspec_checkpoint *checkpoint;
+	if (!format)
+		return muon_fail(err, MUON_E_USAGE, to,
+		                 "the name must end in .h5, .hdf5 or .safetensors");
+	if (is_same_file(from, to))
+		return muon_fail(err, MUON_E_USAGE, to, "is the file to read; name another");
+	int code = open_checkpoint(&checkpoint, from, err);
+	if (code)
+		return code;
+	code = convert_to(checkpoint, to, format, options, err);
+	mspec_close(&checkpoint);
+	return code;
+}

@@ -1,0 +1,65 @@
+#include "csv_output.h"
+#include "json_output.h"
+#include "metric_list.h"
+#include "screen.h"
+#include "verbs.h"
+
+static void print_table(const size_t *metrics, size_t count, bool colors)
+{
+	for (size_t i = 0; i < count; i++) {
+		const mspec_metric *m = mspec_metric_at(metrics[i]);
+		printf("%s%s%s  [%s]\n    %s\n    %s\n", colors ? "\033[1m" : "", m->name,
+		       colors ? "\033[0m" : "", m->unit, m->formula, m->source);
+	}
+}
+
+static json_t *metric_object(const mspec_metric *m)
+{
+	return json_pack("{s:s, s:s, s:s, s:s}", "name", m->name, "unit", m->unit, "formula",
+	                 m->formula, "source", m->source);
+}
+
+static int print_json(const size_t *metrics, size_t count, muon_error *err)
+{
+	json_t *list = json_array();
+	for (size_t i = 0; i < count; i++)
+		json_array_append_new(list, metric_object(mspec_metric_at(metrics[i])));
+	return json_print(json_pack("{s:s, s:o, s:o}", "schema", "muonspec/metrics/1", "tool",
+	                            json_tool(1), "metrics", list),
+	                  false, err);
+}
+
+static void print_csv(const size_t *metrics, size_t count)
+{
+	puts("name,unit,formula,source");
+	for (size_t i = 0; i < count; i++) {
+		const mspec_metric *m = mspec_metric_at(metrics[i]);
+		csv_text(m->name);
+		csv_text(m->unit);
+		csv_text(m->formula);
+		csv_text(m->source);
+		csv_end();
+	}
+}
+
+int run_metrics(const tool_options *options, muon_error *err)
+{
+	size_t *metrics, count;
+	int code = metric_list(options->metrics, &metrics, &count, err);
+	if (code)
+		return code;
+	switch (options->format) {
+	case FORMAT_JSON:
+		return print_json(metrics, count, err);
+	case FORMAT_JSONL:
+		for (size_t i = 0; i < count && !code; i++)
+			code = json_print(metric_object(mspec_metric_at(metrics[i])), true, err);
+		return code;
+	case FORMAT_CSV:
+		print_csv(metrics, count);
+		return MUON_OK;
+	default:
+		print_table(metrics, count, screen_colors(options));
+		return MUON_OK;
+	}
+}

@@ -1,0 +1,15 @@
+/* The verbs: each in its own file verb_<name>.c. They return a MUON_ code. */
+#ifndef MUONSPEC_TOOL_VERBS_H
+#define MUONSPEC_TOOL_VERBS_H
+
+#include "options.h"
+
+int run_ls(const tool_options *options, muon_error *err);
+int run_analyze(const tool_options *options, muon_error *err);
+int run_metrics(const tool_options *options, muon_error *err);
+int run_convert(const tool_options *options, muon_error *err);
+
+/* Open the checkpoint with the tool's watcher; a file without a single tensor is an error. */
+int open_checkpoint(mspec_checkpoint **out, const char *path, muon_error *err);
+
+#endif
