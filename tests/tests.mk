@@ -1,5 +1,6 @@
 # Tests, checks and benchmarks; included by the Makefile.
 export MUONSPEC_TEST_DATA ?= $(abspath ../shared/data)
+PYTHON = /usr/bin/python3
 
 UNIT = $(BUILD)/tests/unit
 
@@ -11,7 +12,78 @@ $(UNIT): $(call objects,$(UNIT_SRC)) $(BUILD)/libmuonspec.a $(BUILD)/libmuon.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(SANITIZE) $^ -o $@ -lcunit $(LDLIBS)
 
-.PHONY: test test-unit
+# One program per benchmark.
+$(BUILD)/tests/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libmuonspec.a $(BUILD)/libmuon.a
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(SANITIZE) $^ -o $@ $(LDLIBS)
+
+# ---- tests --------------------------------------------------------------------------------------
+.PHONY: test test-unit test-cli test-numbers test-bad-input
+test: test-cli test-numbers test-bad-input test-unit check-layers
+	@echo "all tests passed"
+
 test-unit: $(UNIT)
-	$(UNIT)
-test: test-unit
+	@$(UNIT)
+
+test-cli: $(BUILD)/muonspec
+	@tests/cli/run $(BUILD)/muonspec
+
+test-numbers: $(BUILD)/muonspec | $(BUILD)/packages-test
+	@$(PYTHON) tests/compare_numpy.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"
+	@$(PYTHON) tests/same_report.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"
+
+test-bad-input: $(BUILD)/muonspec | $(BUILD)/packages-test
+	@$(PYTHON) tests/bad_input.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"
+
+.PHONY: check-layers test-sanitize test-valgrind
+check-layers:
+	@tests/check_layers.sh
+
+# Leaks inside libhdf5 and OpenBLAS are theirs; ours are reported.
+test-sanitize: | $(BUILD)/packages-test
+	$(MAKE) BUILD=$(BUILD)-sanitize OPT='-O1 -g' \
+		SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=undefined' \
+		$(BUILD)-sanitize/tests/unit
+	ASAN_OPTIONS=detect_leaks=1 $(BUILD)-sanitize/tests/unit
+
+test-valgrind: $(UNIT) | $(BUILD)/packages-check
+	OPENBLAS_CORETYPE=Haswell valgrind -q --error-exitcode=9 --leak-check=full \
+		--errors-for-leak-kinds=definite $(UNIT)
+
+# ---- fuzzing ------------------------------------------------------------------------------------
+FUZZERS = $(patsubst tests/fuzz/fuzz_%.c,%,$(FUZZ_SRC))
+FUZZ_SECONDS ?= 1200
+FUZZ_FLAGS = $(CSTD) -O1 -g -Iinclude -Isrc -Itests -fsanitize=address,undefined $(CFLAGS_PKG)
+
+$(BUILD)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(LIBMUON_SRC) $(LIBMUONSPEC_SRC) | $(BUILD)/packages-check
+	@mkdir -p $(@D)
+	clang $(FUZZ_FLAGS) -fsanitize=fuzzer $(filter %.c,$^) -o $@ $(LDLIBS)
+
+# the corpus through the same targets, without libFuzzer
+$(BUILD)/fuzz/replay_%: tests/fuzz/fuzz_%.c tests/fuzz/replay.c $(LIBMUON_SRC) $(LIBMUONSPEC_SRC) \
+		| $(BUILD)/packages-build
+	@mkdir -p $(@D)
+	$(CC) $(FUZZ_FLAGS) $(filter %.c,$^) -o $@ $(LDLIBS)
+
+.PHONY: fuzz fuzz-replay $(addprefix fuzz-,$(FUZZERS))
+fuzz: $(addprefix fuzz-,$(FUZZERS))
+$(addprefix fuzz-,$(FUZZERS)): fuzz-%: $(BUILD)/fuzz/fuzz_%
+	mkdir -p $(BUILD)/fuzz/new_$*
+	$< -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 -timeout=30 \
+		-artifact_prefix=$(BUILD)/fuzz/$*- $(BUILD)/fuzz/new_$* tests/fuzz/corpus/$*
+
+fuzz-replay: $(addprefix $(BUILD)/fuzz/replay_,$(FUZZERS))
+	@for f in $(FUZZERS); do $(BUILD)/fuzz/replay_$$f tests/fuzz/corpus/$$f || exit 1; done
+
+# ---- benchmarks ---------------------------------------------------------------------------------
+.PHONY: bench bench-quick
+bench: $(BUILD)/muonspec $(BUILD)/tests/bench_svd $(BUILD)/tests/make_checkpoint \
+		| $(BUILD)/packages-test
+	$(BUILD)/tests/bench_svd
+	$(PYTHON) tests/bench/whole_process.py $(BUILD)
+
+bench-quick: $(BUILD)/muonspec $(BUILD)/tests/bench_svd $(BUILD)/tests/make_checkpoint \
+		| $(BUILD)/packages-test
+	$(BUILD)/tests/bench_svd --quick
+	$(PYTHON) tests/bench/whole_process.py $(BUILD) --quick

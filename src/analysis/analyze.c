@@ -19,6 +19,7 @@ typedef struct analyze_job {
 	size_t row;
 	double flops;
 	double bytes; /* working memory */
+	bool alone;   /* leaves no memory for as many others as there are workers */
 } analyze_job;
 
 typedef struct analysis_run {
@@ -73,23 +74,46 @@ static double block_bytes(const mspec_matrix *m)
 	return (double)block_lines(m) * (double)line * (double)muon_dtype_size(m->dtype);
 }
 
+/* What one matrix takes, in bytes or doubles. */
+typedef struct scratch_sizes {
+	size_t block, workspace, solver, sigma;
+} scratch_sizes;
+
+static scratch_sizes find_sizes(const analysis_run *run, const mspec_matrix *m)
+{
+	size_t entries = (size_t)m->rows * (size_t)m->cols;
+	size_t line = (size_t)m->stored_cols * muon_dtype_size(m->dtype);
+	scratch_sizes s = {.block = (size_t)block_bytes(m),
+	                   .workspace = muon_gram_workspace(m->stored_rows, m->stored_cols)};
+	if (!needs_sigma(run->needs))
+		return s;
+	s.sigma = (size_t)(m->rows < m->cols ? m->rows : m->cols);
+	if (run->options->svd == MUON_SVD_GRAM) {
+		s.solver = muon_gram_singular_values_workspace((int64_t)s.sigma);
+		return s;
+	}
+	/* gesdd reads whole stored rows, as many as there is room for */
+	s.block = s.block > line ? s.block : line;
+	s.workspace = s.workspace > entries ? s.workspace : entries;
+	s.solver = muon_singular_values_gesdd_workspace(m->stored_rows, m->stored_cols);
+	return s;
+}
+
 static double working_bytes(const analysis_run *run, const mspec_matrix *m)
 {
+	scratch_sizes s = find_sizes(run, m);
+	double doubles = (double)s.workspace + (double)s.solver + (double)s.sigma;
 	double k = (double)(m->rows < m->cols ? m->rows : m->cols);
-	double bytes = block_bytes(m);
 	if (!needs_sigma(run->needs))
-		return bytes;
-	if (run->options->svd == MUON_SVD_GESDD)
-		return bytes + 8 * ((double)m->rows * (double)m->cols +
-		                    (double)muon_singular_values_gesdd_workspace(m->stored_rows,
-		                                                                 m->stored_cols));
-	return bytes + 8 * ((double)muon_gram_workspace(m->stored_rows, m->stored_cols) +
-	                    (double)muon_gram_singular_values_workspace((int64_t)k));
+		doubles -= k * k; /* the Gram matrix stays untouched, so it takes no memory */
+	return (double)s.block + doubles * sizeof(double);
 }
 
 static int compare_jobs(const void *a, const void *b)
 {
 	const analyze_job *x = a, *y = b;
+	if (x->alone != y->alone)
+		return x->alone ? -1 : 1;
 	if (x->flops != y->flops)
 		return x->flops > y->flops ? -1 : 1;
 	return x->row < y->row ? -1 : x->row > y->row;
@@ -100,6 +124,7 @@ static int compare_jobs(const void *a, const void *b)
 /* What a worker needs for the matrix it has in hand. */
 typedef struct scratch {
 	void *block;       /* stored elements */
+	size_t block_size; /* bytes */
 	double *workspace; /* Gram matrix and panel; the whole matrix for gesdd */
 	double *solver;
 	double *sigma;
@@ -218,9 +243,8 @@ static int accumulate(analysis_run *run, const mspec_matrix *m, scratch *s, muon
 /* All entries as float64 into s->workspace, in stored order, for gesdd. */
 static int load_f64(analysis_run *run, const mspec_matrix *m, scratch *s, muon_error *err)
 {
-	int64_t step = BLOCK_BYTES / (m->stored_cols * (int64_t)muon_dtype_size(m->dtype));
-	if (step < 1)
-		step = 1;
+	size_t line = (size_t)m->stored_cols * muon_dtype_size(m->dtype);
+	int64_t step = (int64_t)(s->block_size / line);
 	for (int64_t at = 0; at < m->stored_rows; at += step) {
 		int64_t n = m->stored_rows - at < step ? m->stored_rows - at : step;
 		int code = read_block(run, m, at, n, 0, m->stored_cols, s->block, err);
@@ -233,35 +257,24 @@ static int load_f64(analysis_run *run, const mspec_matrix *m, scratch *s, muon_e
 	return MUON_OK;
 }
 
-static int allocate_scratch(analysis_run *run, const mspec_matrix *m, scratch *s)
+static int allocate_scratch(const scratch_sizes *sizes, scratch *s)
 {
-	size_t gram = muon_gram_workspace(m->stored_rows, m->stored_cols);
-	size_t block = (size_t)block_bytes(m), k = (size_t)(m->rows < m->cols ? m->rows : m->cols);
-	if (run->options->svd == MUON_SVD_GESDD) {
-		size_t line = (size_t)m->stored_cols * muon_dtype_size(m->dtype);
-		size_t entries = (size_t)m->rows * (size_t)m->cols;
-		block = line > BLOCK_BYTES ? line : block > BLOCK_BYTES ? block : BLOCK_BYTES;
-		if (gram < entries)
-			gram = entries;
-	}
-	s->block = muon_alloc_aligned(block, 1);
-	s->workspace = muon_alloc_aligned(gram, sizeof(double));
-	s->sigma = needs_sigma(run->needs) ? muon_alloc(k, sizeof(double)) : NULL;
-	return s->block && s->workspace && (s->sigma || !needs_sigma(run->needs)) ? MUON_OK
-	                                                                          : MUON_E_MEMORY;
+	s->block = muon_alloc_aligned(sizes->block, 1);
+	s->block_size = sizes->block;
+	s->workspace = muon_alloc_aligned(sizes->workspace, sizeof(double));
+	s->solver = sizes->solver ? muon_alloc_aligned(sizes->solver, sizeof(double)) : NULL;
+	s->sigma = sizes->sigma ? muon_alloc(sizes->sigma, sizeof(double)) : NULL;
+	return s->block && s->workspace && (s->solver || !sizes->solver) &&
+	               (s->sigma || !sizes->sigma)
+	           ? MUON_OK
+	           : MUON_E_MEMORY;
 }
 
 static int decompose(analysis_run *run, const mspec_matrix *m, scratch *s, muon_gram *gram,
                      mspec_spectrum *spectrum, muon_error *err)
 {
-	bool gesdd = run->options->svd == MUON_SVD_GESDD;
-	size_t solver = gesdd ? muon_singular_values_gesdd_workspace(m->stored_rows, m->stored_cols)
-	                      : muon_gram_singular_values_workspace(gram->k);
-	s->solver = muon_alloc_aligned(solver, sizeof(double));
-	if (!s->solver)
-		return MUON_E_MEMORY;
 	int code;
-	if (gesdd) {
+	if (run->options->svd == MUON_SVD_GESDD) {
 		code = load_f64(run, m, s, err);
 		if (!code)
 			code = muon_singular_values_gesdd(m->stored_rows, m->stored_cols, s->workspace,
@@ -288,7 +301,8 @@ static int analyze_matrix(analysis_run *run, const analyze_job *job, scratch *s,
 	                             .method = run->options->svd};
 	double scale = 1;
 	muon_gram gram;
-	int code = allocate_scratch(run, m, s);
+	scratch_sizes sizes = find_sizes(run, m);
+	int code = allocate_scratch(&sizes, s);
 	if (!code)
 		code = read_gain(run, m, &s->gain, err);
 	if (!code && m->dtype == MUON_F64 && sigma && !gesdd) {
@@ -338,8 +352,11 @@ static const char *row_status(int code)
 static void add_note(analysis_run *run, mspec_row *row, const char *note)
 {
 	const char **grown = muon_arena_alloc(run->arena, row->note_count + 1, sizeof *grown);
-	if (!grown || !note)
+	if (!grown || !note) { /* a value without its reason is no result */
+		if (!run->code)
+			run->code = muon_fail(run->err, MUON_E_MEMORY, row->matrix->name, "out of memory");
 		return;
+	}
 	if (row->note_count)
 		memcpy(grown, row->notes, row->note_count * sizeof *grown);
 	grown[row->note_count++] = note;
@@ -409,6 +426,15 @@ static void finish_row(analysis_run *run, const analyze_job *job, int code, scra
 	s->sigma = NULL;
 }
 
+static int too_large(const analyze_job *job, int64_t limit, muon_error *reason)
+{
+	const double mib = 1048576;
+	int digits = (double)limit < 10 * mib ? 3 : 0;
+	return muon_fail(reason, MUON_E_TOO_LARGE, NULL,
+	                 "needs %.*f MiB of working memory; --max-memory allows %.*f", digits,
+	                 job->bytes / mib, digits, (double)limit / mib);
+}
+
 static bool run_job(void *state, size_t task, int worker)
 {
 	(void)worker;
@@ -420,9 +446,7 @@ static bool run_job(void *state, size_t task, int worker)
 	mspec_spectrum spectrum = {0};
 	int code;
 	if (run->options->max_memory > 0 && job->bytes > (double)run->options->max_memory)
-		code = muon_fail(&reason, MUON_E_TOO_LARGE, NULL,
-		                 "needs %.0f MiB of working memory; --max-memory allows %.0f",
-		                 job->bytes / 1048576, (double)run->options->max_memory / 1048576);
+		code = too_large(job, run->options->max_memory, &reason);
 	else
 		code = analyze_matrix(run, job, &s, &spectrum, &reason);
 	double unreported = code == MUON_E_TOO_LARGE ? job->flops : job->flops / 2;
@@ -539,6 +563,8 @@ static int prepare_rows(analysis_run *run, analyze_job **jobs)
 		}
 		analyze_job *j = &(*jobs)[run->job_count++];
 		*j = (analyze_job){.row = i, .bytes = working_bytes(run, m)};
+		j->alone = run->options->max_memory > 0 &&
+		           j->bytes * a->threads > (double)run->options->max_memory;
 		j->flops = needs_sigma(run->needs) ? decomposition_flops(m->rows, m->cols)
 		                                   : (double)m->rows * (double)m->cols;
 		if (needs_sigma(run->needs))
@@ -560,9 +586,7 @@ static size_t count_giants(const analysis_run *run, int threads)
 	while (giants < run->job_count) {
 		const analyze_job *j = &run->jobs[giants];
 		bool dominates = j->flops * threads > left && j->flops > 1e10;
-		bool fills = run->options->max_memory > 0 &&
-		             j->bytes * threads > (double)run->options->max_memory;
-		if (threads < 2 || !(dominates || fills))
+		if (threads < 2 || !(dominates || j->alone))
 			break;
 		left -= j->flops;
 		giants++;

@@ -224,8 +224,11 @@ void mspec_close(mspec_checkpoint **checkpoint)
 	*checkpoint = NULL;
 	if (!c)
 		return;
-	if (c->reader)
+	if (c->reader) {
+		mspec_watch(c, c->info.path);
 		c->reader->close(c);
+		mspec_watch(c, NULL);
+	}
 	muon_free(c->entries);
 	muon_arena_release(&c->arena);
 	muon_free(c);

@@ -138,7 +138,8 @@ static herr_t transfer_box(h5_transfer *t)
 	hsize_t count = 1;
 	for (int i = 0; i < t->rank; i++)
 		count *= t->size[i];
-	hid_t memory = H5Screate_simple(1, &count, NULL);
+	/* of the same shape as in the file, or libhdf5 maps chunks element by element */
+	hid_t memory = t->rank ? H5Screate_simple(t->rank, t->size, NULL) : H5Screate(H5S_SCALAR);
 	herr_t status = memory < 0 ? -1 : 0;
 	if (!status && t->rank)
 		status = H5Sselect_hyperslab(t->space, H5S_SELECT_SET, t->start, NULL, t->size,

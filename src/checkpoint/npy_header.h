@@ -1,4 +1,4 @@
-/* The header of an array in NumPy's .npy format: magic, version, length and a Python dict literal. */
+/* The header of an array in the .npy format: magic, version, length, a Python dict literal. */
 #ifndef MUONSPEC_CHECKPOINT_NPY_HEADER_H
 #define MUONSPEC_CHECKPOINT_NPY_HEADER_H
 
@@ -8,11 +8,11 @@
 #define MSPEC_NPY_MAX_HEADER 1048576 /* NumPy itself stops at 10000 bytes unless told otherwise */
 
 typedef struct mspec_npy_header {
-	muon_dtype dtype;    /* MUON_DTYPE_NONE for text, objects, structures, complex numbers, ... */
-	char type_name[32];  /* "<f4", or a word where there is no number type */
+	muon_dtype dtype; /* MUON_DTYPE_NONE for text, objects, structures, complex numbers, ... */
+	char type_name[32]; /* "<f4", or a word where there is no number type */
 	bool big_endian;
-	bool fortran_order;  /* elements in column-major order */
-	int rank;            /* may be over MSPEC_MAX_RANK; dims has no more than that many */
+	bool fortran_order; /* elements in column-major order */
+	int rank;           /* may be over MSPEC_MAX_RANK; dims has no more than that many */
 	int64_t dims[MSPEC_MAX_RANK];
 } mspec_npy_header;
 

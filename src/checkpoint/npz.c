@@ -39,8 +39,8 @@ typedef struct array {
 	bool in_place;      /* not compressed */
 	bool verified;      /* checksum of the entry was found right */
 	bool swapped, fortran_order;
-	uint64_t round;     /* of the spool in which its data is; 0 if in none */
-	int64_t position;   /* in the spool */
+	uint64_t round;   /* of the spool in which its data is; 0 if in none */
+	int64_t position; /* in the spool */
 } array;
 
 static int out_of_memory(const char *where, muon_error *err)
@@ -78,8 +78,7 @@ static int open_entry(npz_file *f, zip_uint64_t index, const char *where, muon_e
 	close_entry(f);
 	f->entry = zip_fopen_index(f->zip, index, 0);
 	f->opened = index;
-	return f->entry ? MUON_OK
-	                : muon_fail(err, MUON_E_READ, where, "%s", zip_strerror(f->zip));
+	return f->entry ? MUON_OK : muon_fail(err, MUON_E_READ, where, "%s", zip_strerror(f->zip));
 }
 
 /* The next bytes of the opened entry. */
@@ -89,9 +88,11 @@ static int read_entry(npz_file *f, void *buffer, size_t bytes, const char *where
 	while (bytes) {
 		zip_int64_t got = zip_fread(f->entry, to, bytes < CHUNK ? bytes : CHUNK);
 		if (got < 0)
-			return muon_fail(err, MUON_E_READ, where, "%s", zip_file_strerror(f->entry));
+			return muon_fail(err, MUON_E_READ, where, "%s",
+			                 zip_file_strerror(f->entry));
 		if (!got)
-			return muon_fail(err, MUON_E_READ, where, "archive entry ends inside the data");
+			return muon_fail(err, MUON_E_READ, where,
+			                 "archive entry ends inside the data");
 		to += got;
 		bytes -= (size_t)got;
 	}
@@ -118,8 +119,8 @@ static int create_spool(npz_file *f, const char *where, muon_error *err)
 {
 	const char *folder = getenv("TMPDIR");
 	char name[4096];
-	int length = snprintf(name, sizeof name, "%s/muonspec-XXXXXX",
-	                      folder && *folder ? folder : "/tmp");
+	int length =
+	    snprintf(name, sizeof name, "%s/muonspec-XXXXXX", folder && *folder ? folder : "/tmp");
 	f->spool = length < (int)sizeof name ? mkstemp(name) : -1;
 	if (f->spool < 0)
 		return muon_fail(err, MUON_E_READ, where,
@@ -190,9 +191,11 @@ static int stream_entry(npz_file *f, array *a, int64_t bytes, int64_t position, 
 	if (!code) { /* the checksum is compared when the end is met */
 		zip_int64_t got = zip_fread(f->entry, buffer, 1);
 		if (got < 0)
-			code = muon_fail(err, MUON_E_READ, where, "%s", zip_file_strerror(f->entry));
+			code =
+			    muon_fail(err, MUON_E_READ, where, "%s", zip_file_strerror(f->entry));
 		else if (got)
-			code = muon_fail(err, MUON_E_READ, where, "archive entry is longer than it says");
+			code = muon_fail(err, MUON_E_READ, where,
+			                 "archive entry is longer than it says");
 	}
 	muon_free(buffer);
 	close_entry(f);
@@ -226,8 +229,8 @@ static int write_row_major(npz_file *f, const mspec_tensor *t, const char *raw, 
 				index[i] = 0;
 			}
 		}
-		code = write_spool(f, buffer, count * size, position + done * (int64_t)size, t->name,
-		                   err);
+		code = write_spool(f, buffer, count * size, position + done * (int64_t)size,
+		                   t->name, err);
 		done += (int64_t)count;
 	}
 	muon_free(buffer);
@@ -290,8 +293,8 @@ static int add_array(mspec_checkpoint *checkpoint, const char *name, const mspec
                      const array *place, int64_t available, muon_error *err)
 {
 	int rank = header->rank <= MSPEC_MAX_RANK ? header->rank : MSPEC_MAX_RANK + 1;
-	mspec_entry *added = mspec_add_tensor(checkpoint, name, header->dtype, header->type_name, rank,
-	                                      header->dims);
+	mspec_entry *added = mspec_add_tensor(checkpoint, name, header->dtype, header->type_name,
+	                                      rank, header->dims);
 	array *a = muon_arena_alloc(&checkpoint->arena, 1, sizeof *a);
 	if (!added || !a)
 		return out_of_memory(name, err);
@@ -345,7 +348,8 @@ static int load_header(npz_file *f, int64_t size, mspec_npy_header *header, int6
 	if (!bytes)
 		return out_of_memory(where, err);
 	memcpy(bytes, prefix, sizeof prefix);
-	code = read_start(f, bytes + sizeof prefix, length - sizeof prefix, sizeof prefix, where, err);
+	code =
+	    read_start(f, bytes + sizeof prefix, length - sizeof prefix, sizeof prefix, where, err);
 	if (!code && !mspec_npy_header_parse(bytes, length, header, &problem))
 		code = muon_fail(err, MUON_E_FORMAT, where, "%s", problem);
 	muon_free(bytes);
@@ -418,8 +422,8 @@ static int refuse_twice(const mspec_checkpoint *checkpoint, const char *name, mu
 {
 	char escaped[128];
 	muon_escape(escaped, sizeof escaped, name);
-	return muon_fail(err, MUON_E_FORMAT, checkpoint->info.path, "archive holds %s more than once",
-	                 escaped);
+	return muon_fail(err, MUON_E_FORMAT, checkpoint->info.path,
+	                 "archive holds %s more than once", escaped);
 }
 
 /* The entry `st` of the archive, under its name without ".npy". */

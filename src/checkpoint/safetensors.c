@@ -19,18 +19,18 @@
 #define MAX_OPEN_SHARDS 16
 
 const char *const mspec_safetensors_types[MUON_DTYPE_COUNT] = {
-    [MUON_F64] = "F64",         [MUON_F32] = "F32",         [MUON_F16] = "F16",
-    [MUON_BF16] = "BF16",       [MUON_F8_E4M3] = "F8_E4M3", [MUON_F8_E5M2] = "F8_E5M2",
-    [MUON_I64] = "I64",         [MUON_I32] = "I32",         [MUON_I16] = "I16",
-    [MUON_I8] = "I8",           [MUON_U64] = "U64",         [MUON_U32] = "U32",
-    [MUON_U16] = "U16",         [MUON_U8] = "U8",           [MUON_BOOL] = "BOOL",
+    [MUON_F64] = "F64",   [MUON_F32] = "F32",         [MUON_F16] = "F16",
+    [MUON_BF16] = "BF16", [MUON_F8_E4M3] = "F8_E4M3", [MUON_F8_E5M2] = "F8_E5M2",
+    [MUON_I64] = "I64",   [MUON_I32] = "I32",         [MUON_I16] = "I16",
+    [MUON_I8] = "I8",     [MUON_U64] = "U64",         [MUON_U32] = "U32",
+    [MUON_U16] = "U16",   [MUON_U8] = "U8",           [MUON_BOOL] = "BOOL",
 };
 
 typedef struct shard {
 	const char *name, *path;
-	int fd;              /* -1 while closed */
-	int64_t size;        /* of the file; -1 before it was opened first */
-	int64_t data;        /* where the data starts */
+	int fd;       /* -1 while closed */
+	int64_t size; /* of the file; -1 before it was opened first */
+	int64_t data; /* where the data starts */
 	uint64_t last_used;
 	const char *problem; /* why nothing in it can be read, escaped */
 } shard;
@@ -109,7 +109,8 @@ static bool sniff(int fd, const char *path)
 			i++;
 		return i < sizeof start && start[i] == '{';
 	}
-	return got > 8 && start[8] == '{' && little_endian_64(start) <= MSPEC_SAFETENSORS_MAX_HEADER;
+	return got > 8 && start[8] == '{' &&
+	       little_endian_64(start) <= MSPEC_SAFETENSORS_MAX_HEADER;
 }
 
 /* ---- files ------------------------------------------------------------------------------ */
@@ -131,7 +132,8 @@ static void close_oldest(shard_set *set)
 		if (s->fd >= 0 && (!oldest || s->last_used < oldest->last_used))
 			oldest = s;
 	}
-	close_shard(set, oldest);
+	if (oldest)
+		close_shard(set, oldest);
 }
 
 static int open_shard(shard_set *set, shard *s, muon_error *err)
@@ -202,7 +204,8 @@ static int load_json(int fd, size_t bytes, int64_t offset, const char *where, co
 		return muon_fail(err, MUON_E_FORMAT, where, "%s holds a name twice: %s", what,
 		                 escaped);
 	default:
-		return muon_fail(err, MUON_E_FORMAT, where, "%s is not valid JSON: %s", what, escaped);
+		return muon_fail(err, MUON_E_FORMAT, where, "%s is not valid JSON: %s", what,
+		                 escaped);
 	}
 }
 
@@ -301,7 +304,7 @@ static int take_metadata(mspec_checkpoint *checkpoint, const json_t *header, con
 	static const char *const layouts[] = {"muonspec", "keras1",  "keras2",
 	                                      "keras3",   "pytorch", "custom"};
 	const json_t *metadata = json_object_get(header, "__metadata__");
-	if (!metadata)
+	if (!metadata || json_is_null(metadata)) /* MLX writes null */
 		return MUON_OK;
 	if (!json_is_object(metadata))
 		return muon_fail(err, MUON_E_FORMAT, where, "__metadata__ is not an object");
@@ -371,8 +374,9 @@ static void check_data(mspec_checkpoint *checkpoint, mspec_entry *added, const s
 	int64_t need = t->elements * (int64_t)muon_dtype_size(t->dtype);
 	int64_t available = s->size - s->data;
 	if (t->dtype != MUON_DTYPE_NONE && r->end - r->begin != need) {
-		snprintf(problem, sizeof problem, "shape and type need %lld bytes, data_offsets give %lld",
-		         (long long)need, (long long)(r->end - r->begin));
+		snprintf(problem, sizeof problem,
+		         "shape and type need %lld bytes, data_offsets give %lld", (long long)need,
+		         (long long)(r->end - r->begin));
 		mspec_set_problem(checkpoint, added, MUON_E_FORMAT, problem);
 	} else if (r->end > available) {
 		snprintf(problem, sizeof problem,
@@ -382,8 +386,8 @@ static void check_data(mspec_checkpoint *checkpoint, mspec_entry *added, const s
 	}
 }
 
-static int add_tensor(mspec_checkpoint *checkpoint, shard *s, const char *name,
-                      const json_t *entry, muon_error *err)
+static int add_tensor(mspec_checkpoint *checkpoint, shard *s, const char *name, const json_t *entry,
+                      muon_error *err)
 {
 	range r = {.name = name};
 	const char *type = json_string_value(json_object_get(entry, "dtype"));
@@ -459,8 +463,8 @@ static bool is_plain_name(const char *name)
 }
 
 /* Every file that the weight map names, once; `listed` gets the number of each. */
-static int list_shards(mspec_checkpoint *checkpoint, json_t *map, json_t *listed,
-                       const char *path, muon_error *err)
+static int list_shards(mspec_checkpoint *checkpoint, json_t *map, json_t *listed, const char *path,
+                       muon_error *err)
 {
 	shard_set *set = create_shards(checkpoint, json_object_size(map));
 	if (!set)
@@ -599,7 +603,8 @@ static int open_checkpoint(mspec_checkpoint *checkpoint, muon_error *err)
 	char name[NAME_CAPACITY];
 	if (!stat(path, &st) && S_ISDIR(st.st_mode)) {
 		if (!find_in_folder(path, name))
-			return muon_fail(err, MUON_E_FORMAT, path, "holds no safetensors checkpoint");
+			return muon_fail(err, MUON_E_FORMAT, path,
+			                 "holds no safetensors checkpoint");
 		path = muon_arena_format(&checkpoint->arena, "%s/%s", path, name);
 		if (!path)
 			return out_of_memory(checkpoint->info.path, err);

@@ -1,4 +1,4 @@
-/* Writing safetensors: the header is complete before any data, so the tensors are declared first. */
+/* Writing safetensors: the header comes before any data, so all tensors are declared first. */
 #include "base/memory.h"
 #include "base/text.h"
 #include "checkpoint/safetensors.h"
@@ -33,7 +33,8 @@ static int set_member(json_t *object, const char *key, json_t *value, const char
 		return muon_fail(err, MUON_E_WRITE, path, "%s would be written twice", escaped);
 	}
 	if (json_object_set_new(object, key, value))
-		return muon_fail(err, MUON_E_WRITE, path, "%s or its value is not valid UTF-8", escaped);
+		return muon_fail(err, MUON_E_WRITE, path, "%s or its value is not valid UTF-8",
+		                 escaped);
 	return MUON_OK;
 }
 
@@ -80,9 +81,9 @@ static int describe_tensor(json_t *header, const mspec_declared *tensor, int64_t
 			json_decref(shape);
 			return out_of_memory(path, err);
 		}
-	json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype",
-	                          mspec_safetensors_types[tensor->dtype], "shape", shape,
-	                          "data_offsets", (json_int_t)*declared, (json_int_t)end);
+	json_t *entry =
+	    json_pack("{s:s, s:o, s:[I, I]}", "dtype", mspec_safetensors_types[tensor->dtype],
+	              "shape", shape, "data_offsets", (json_int_t)*declared, (json_int_t)end);
 	if (!entry)
 		return out_of_memory(path, err);
 	*declared = end;
@@ -107,7 +108,8 @@ static int write_header(mspec_safetensors_writer *writer, const json_t *header, 
 	bool failed = fwrite(bytes, 1, 8 + padded, writer->file) != 8 + padded;
 	int reason = errno;
 	muon_free(bytes);
-	return failed ? muon_fail(err, MUON_E_WRITE, writer->path, "%s", strerror(reason)) : MUON_OK;
+	return failed ? muon_fail(err, MUON_E_WRITE, writer->path, "%s", strerror(reason))
+	              : MUON_OK;
 }
 
 static int open_output(mspec_safetensors_writer *writer, const char *path, muon_error *err)

@@ -33,7 +33,7 @@ int mspec_hdf5_finish(mspec_hdf5_writer **writer, muon_error *err);
 /* Give up; leaves whatever was written for the caller to unlink. NULL-safe. */
 void mspec_hdf5_abandon(mspec_hdf5_writer **writer);
 
-/* ---- safetensors (safetensors.c): the header comes first, so all tensors are declared at
+/* ---- safetensors (safetensors_writer.c): the header comes first, so all tensors are declared at
  * creation and their data is appended in that order -------------------------------------- */
 
 typedef struct mspec_safetensors_writer mspec_safetensors_writer;

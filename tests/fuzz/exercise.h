@@ -74,7 +74,8 @@ static void exercise_tensor(mspec_checkpoint *checkpoint, size_t index, int64_t 
 	require(t->elements <= most_bytes / size, "no more data than the file can hold");
 
 	int64_t count = t->elements < ALL ? t->elements : ALL;
-	char *first = malloc((size_t)(count * size) + 1), *second = malloc((size_t)(count * size) + 1);
+	char *first = malloc((size_t)(count * size) + 1),
+	     *second = malloc((size_t)(count * size) + 1);
 	int code = mspec_read(checkpoint, index, t->elements - count, count, first, &err);
 	if (code) {
 		check_error(code, &err);
@@ -83,7 +84,8 @@ static void exercise_tensor(mspec_checkpoint *checkpoint, size_t index, int64_t 
 		code = mspec_read(checkpoint, index, t->elements - half, half,
 		                  second + (count - half) * size, NULL);
 		require(!code, "what was read can be read again");
-		code = mspec_read(checkpoint, index, t->elements - count, count - half, second, NULL);
+		code =
+		    mspec_read(checkpoint, index, t->elements - count, count - half, second, NULL);
 		require(!code && !memcmp(first, second, (size_t)(count * size)),
 		        "the same data comes again");
 	}

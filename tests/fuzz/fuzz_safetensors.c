@@ -40,7 +40,8 @@ static const char *index_input(const uint8_t *data, size_t size)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	if (size && data[0] == '{')
-		exercise_file(index_input(data, size), &mspec_reader_safetensors, sizeof good_shard);
+		exercise_file(index_input(data, size), &mspec_reader_safetensors,
+		              sizeof good_shard);
 	else
 		exercise_file(exercise_input(data, size), &mspec_reader_safetensors, (int64_t)size);
 	return 0;

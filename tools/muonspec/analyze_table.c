@@ -86,10 +86,11 @@ static void print_head(const mspec_analysis *a)
 		printf(", step %.0f", info->step);
 	if (info->optimizer)
 		printf(", %s", muon_escape(text, sizeof text, info->optimizer));
-	printf("\n%s %s, %s parameters in them; %s %s skipped\n",
+	printf("\n%s %s, %s parameters in %s; %s %s skipped\n",
 	       grouped_integer(count, sizeof count, (int64_t)a->views.count),
 	       a->views.count == 1 ? "matrix" : "matrices",
 	       grouped_integer(parameters, sizeof parameters, total),
+	       a->views.count == 1 ? "it" : "them",
 	       grouped_integer(text, sizeof text, (int64_t)a->views.skipped_count),
 	       a->views.skipped_count == 1 ? "tensor" : "tensors");
 }
@@ -214,17 +215,17 @@ static bool print_rows(const mspec_analysis *a, const tool_options *options, row
 		table_cell(&table, metric_name(a, c.metrics[i]));
 	for (size_t i = 0; i < limit; i++)
 		row_cells(&table, a, keys[i].row, &c);
-	if (limit < count)
-		printf("\n%s of %s matrices, %s %s first%s:\n",
-		       grouped_integer(shown, sizeof shown, (int64_t)limit),
-		       grouped_integer(all, sizeof all, (int64_t)count),
-		       order.metric == SIZE_MAX ? "in the file's order,"
-		       : order.ascending        ? "smallest"
-		                                : "largest",
-		       order.metric == SIZE_MAX ? "the" : metric_name(a, order.metric),
-		       shortened ? " (--all for every row, --top K --sort METRIC for others)" : "");
+	grouped_integer(shown, sizeof shown, (int64_t)limit);
+	grouped_integer(all, sizeof all, (int64_t)count);
+	if (limit < count && order.metric == SIZE_MAX)
+		printf("\nThe first %s of %s matrices, in the file's order:\n", shown, all);
+	else if (limit < count)
+		printf("\n%s of %s matrices, %s %s first:\n", shown, all,
+		       order.ascending ? "smallest" : "largest", metric_name(a, order.metric));
 	else
 		printf("\nMatrices:\n");
+	if (shortened)
+		puts("(--all for every row, --top K --sort METRIC for others)");
 	table_print(stdout, &table, width, screen_colors(options));
 	bool failed = table.failed;
 	muon_free(keys);
@@ -234,31 +235,34 @@ static bool print_rows(const mspec_analysis *a, const tool_options *options, row
 
 /* ---- what was left out ------------------------------------------------------------------- */
 
-static void print_failures(const mspec_analysis *a)
+static void print_failures(const mspec_analysis *a, bool every)
 {
-	char name[1024];
+	char name[1024], count[32];
 	size_t failed = 0;
-	for (size_t i = 0; i < a->views.count; i++)
-		failed += a->rows[i].code != 0;
-	if (failed)
-		printf("\nNot analyzed:\n");
 	for (size_t i = 0; i < a->views.count; i++) {
 		const mspec_row *row = &a->rows[i];
-		if (row->code)
-			printf("  %s: %s%s%s\n", muon_escape(name, sizeof name, row->matrix->name),
-			       row->status, row->note_count ? ": " : "",
-			       row->note_count ? row->notes[0] : "");
+		if (!row->code || (failed++ >= TOP_SHOWN && !every))
+			continue;
+		printf("%s  %s: %s%s%s\n", failed == 1 ? "\nNot analyzed:\n" : "",
+		       muon_escape(name, sizeof name, row->matrix->name), row->status,
+		       row->note_count ? ": " : "", row->note_count ? row->notes[0] : "");
 	}
+	if (failed > TOP_SHOWN && !every)
+		printf("  and %s more (-v names them)\n",
+		       grouped_integer(count, sizeof count, (int64_t)failed - TOP_SHOWN));
 }
 
 static void print_notes(const mspec_analysis *a)
 {
 	char name[1024];
+	const char *head = "\nNotes:\n";
 	for (size_t i = 0; i < a->views.count; i++)
-		for (size_t k = 0; !a->rows[i].code && k < a->rows[i].note_count; k++)
-			printf("  %s: %s\n",
+		for (size_t k = 0; !a->rows[i].code && k < a->rows[i].note_count; k++) {
+			printf("%s  %s: %s\n", head,
 			       muon_escape(name, sizeof name, a->rows[i].matrix->name),
 			       a->rows[i].notes[k]);
+			head = "";
+		}
 }
 
 /* Each reason once with its count, or every tensor for -v. */
@@ -298,11 +302,9 @@ int analyze_table(const mspec_analysis *a, const mspec_checkpoint *checkpoint,
 		ok = print_groups(a, options, order, width);
 		ok = ok && print_rows(a, options, order, width);
 	}
-	print_failures(a);
-	if (options->verbose) {
-		printf("\nNotes:\n");
+	print_failures(a, options->verbose > 0);
+	if (options->verbose)
 		print_notes(a);
-	}
 	print_skipped(a, checkpoint, options->verbose > 0);
 	if (options->verbose)
 		printf("\n%.2f s, %d threads, %.1f GFLOP, %.1f GFLOP/s\n", a->seconds, a->threads,

@@ -8,7 +8,7 @@
 #include <string.h>
 
 static const verb_spec verbs[] = {
-    {"ls", VERB_LS, "CKPT", "List every tensor: shape, type, the matrices it holds, or why not", 1,
+    {"ls", VERB_LS, "CKPT", "Every tensor: shape, type, the matrices it holds, or why not", 1,
      1, true, run_ls},
     {"analyze", VERB_ANALYZE, "CKPT", "Spectra and metrics of every matrix, with group summaries",
      1, 1, true, run_analyze},
@@ -30,16 +30,20 @@ static const verb_spec *find_verb(const char *name)
 
 static int unknown_verb(const char *name)
 {
+	static const char *const global[] = {"--help", "--version"};
 	const char *names[VERBS];
 	char shown[128];
+	bool option = *name == '-';
 	for (size_t i = 0; i < VERBS; i++)
 		names[i] = verbs[i].name;
-	const char *near = nearest(name, names, VERBS);
+	const char *near = option ? nearest(name, global, sizeof global / sizeof *global)
+	                          : nearest(name, names, VERBS);
+	const char *kind = option ? "option" : "verb";
 	muon_escape(shown, sizeof shown, name);
 	if (near)
-		fprintf(stderr, "muonspec: unknown verb '%s'; did you mean '%s'?\n", shown, near);
+		fprintf(stderr, "muonspec: unknown %s '%s'; did you mean '%s'?\n", kind, shown, near);
 	else
-		fprintf(stderr, "muonspec: unknown verb '%s'; see 'muonspec --help'\n", shown);
+		fprintf(stderr, "muonspec: unknown %s '%s'; see 'muonspec --help'\n", kind, shown);
 	return muon_exit_status(MUON_E_USAGE);
 }
 
@@ -75,6 +79,8 @@ int main(int argc, char **argv)
 	const char *word = argv[1];
 	if (!strcmp(word, "--help") || !strcmp(word, "-h") || !strcmp(word, "help")) {
 		const verb_spec *topic = argc > 2 ? find_verb(argv[2]) : NULL;
+		if (argc > 2 && !topic)
+			return unknown_verb(argv[2]);
 		if (topic)
 			print_help(stdout, topic);
 		else

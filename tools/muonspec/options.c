@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
@@ -53,15 +54,15 @@ static const option_row option_rows[] = {
     {"groups", 'g', KIND_TEXT, VERB_LS | VERB_ANALYZE, FIELD(groups_file), "FILE",
      "group rules that go before the built-in ones: lines of 'GROUP GLOB'"},
     {"svd", 0, KIND_CHOICE, VERB_ANALYZE, FIELD(svd), "gram|gesdd",
-     "gram (default) is several times faster; gesdd resolves singular values\n"
+     "gram (default) is several times faster; gesdd resolves singular values "
      "below 1e-7 of the largest"},
     {"threads", 't', KIND_INTEGER, VERB_ANALYZE, FIELD(threads), "N",
      "workers (default: one per processor); results are the same bits"},
     {"max-memory", 0, KIND_BYTES, VERB_ANALYZE, FIELD(max_memory), "SIZE",
-     "working memory for matrices, such as 800M or 4G (default: half of the\n"
+     "working memory for matrices, such as 800M or 4G (default: half of the "
      "machine's); larger ones are reported as too_large"},
     {"open-timeout", 0, KIND_SECONDS, VERB_LS | VERB_ANALYZE | VERB_CONVERT, FIELD(open_timeout),
-     "SECONDS", "give a file up when reading its structure, or one block, takes longer\n"
+     "SECONDS", "give a file up when reading its structure, or one block, takes longer "
                 "(default: 20)"},
     {"strict", 0, KIND_FLAG, VERB_LS | VERB_ANALYZE, FIELD(strict), NULL,
      "a tensor that can't be analyzed is an error (exit status 3 or 4)"},
@@ -69,7 +70,7 @@ static const option_row option_rows[] = {
      "progress on standard error (default: on a terminal)"},
     {"color", 0, KIND_CHOICE, VERB_ALL, FIELD(color), "auto|always|never",
      "colours in tables (default: on a terminal, unless NO_COLOR is set)"},
-    {"width", 'w', KIND_INTEGER, VERB_LS | VERB_ANALYZE | VERB_METRICS, FIELD(width), "COLUMNS",
+    {"width", 'w', KIND_INTEGER, VERB_LS | VERB_ANALYZE, FIELD(width), "COLUMNS",
      "width of tables (default: the terminal's, else $COLUMNS, else 80)"},
     {"quiet", 'q', KIND_FLAG, VERB_ALL, FIELD(quiet), NULL, "no messages but errors"},
     {"verbose", 'v', KIND_COUNTER, VERB_ALL, FIELD(verbose), NULL,
@@ -78,7 +79,10 @@ static const option_row option_rows[] = {
     {"version", 0, KIND_FLAG, VERB_ALL, FIELD(version), NULL, "version"},
 };
 
-enum { OPTION_ROWS = sizeof option_rows / sizeof *option_rows };
+enum {
+	OPTION_ROWS = sizeof option_rows / sizeof *option_rows,
+	LONG_BASE = 1000 /* getopt's values of long options start above all letters */
+};
 
 static const option_row *row_of_letter(int letter, unsigned verb_bit)
 {
@@ -146,6 +150,17 @@ static int unknown_option(const verb_spec *verb, const char *word, muon_error *e
 	                        "unknown option '%s'; see 'muonspec %s --help'", shown, verb->name);
 }
 
+/* What getopt_long returned '?' for: optopt is the letter, the value of a long option that was
+ * given an argument it doesn't take, or 0 for an unknown word. */
+static int refused_option(const verb_spec *verb, const char *word, muon_error *err)
+{
+	if (optopt >= LONG_BASE)
+		return muon_fail(err, MUON_E_USAGE, verb->name, "--%s takes no value",
+		                 option_rows[optopt - LONG_BASE].name);
+	const char letter[] = {'-', (char)optopt, 0};
+	return unknown_option(verb, optopt ? letter : word, err);
+}
+
 /* ---- values ------------------------------------------------------------------------------ */
 
 static int bad_value(const option_row *row, const char *value, muon_error *err, const char *wanted)
@@ -173,7 +188,7 @@ static int set_bytes(const option_row *row, const char *value, int64_t *field, m
 	char *end;
 	errno = 0;
 	double x = strtod(value, &end);
-	const char *unit = *end ? strchr(units, *end & ~0x20) : NULL;
+	const char *unit = isalpha((unsigned char)*end) ? strchr(units, *end & ~0x20) : NULL;
 	if (end == value || errno || (*end && !unit))
 		return bad_value(row, value, err, "a size such as 800M or 4G");
 	if (unit) {
@@ -273,15 +288,14 @@ static int check_arguments(const tool_options *options, const verb_spec *verb, m
 		char shown[128];
 		muon_escape(shown, sizeof shown, options->arguments[verb->max_arguments]);
 		return muon_fail(err, MUON_E_USAGE, verb->name,
-		                 "unexpected argument '%s'; usage: muonspec %s [options] %s", shown,
-		                 verb->name, verb->arguments);
+		                 "unexpected argument '%s'; usage: muonspec %s [options]%s%s", shown,
+		                 verb->name, *verb->arguments ? " " : "", verb->arguments);
 	}
 	return MUON_OK;
 }
 
 int parse_options(tool_options *options, const verb_spec *verb, int argc, char **argv, muon_error *err)
 {
-	enum { LONG_BASE = 1000 };
 	struct option longs[OPTION_ROWS + 1];
 	char letters[2 * OPTION_ROWS + 2] = ":";
 	size_t count = 0, used = 1;
@@ -303,17 +317,14 @@ int parse_options(tool_options *options, const verb_spec *verb, int argc, char *
 	opterr = 0;
 	optind = 1;
 	for (;;) {
-		int at = optind, code = MUON_OK;
-		int found = getopt_long(argc, argv, letters, longs, NULL);
+		int code, found = getopt_long(argc, argv, letters, longs, NULL);
 		if (found == -1)
 			break;
-		const char *word = argv[at < argc ? at : argc - 1];
 		if (found == ':')
 			code = muon_fail(err, MUON_E_USAGE, verb->name, "option '%s' needs a value",
 			                 argv[optind - 1]);
 		else if (found == '?')
-			code = unknown_option(verb, argv[optind - 1][0] == '-' ? argv[optind - 1] : word,
-			                      err);
+			code = refused_option(verb, argv[optind - 1], err);
 		else
 			code = set_option(options,
 			                  found >= LONG_BASE ? &option_rows[found - LONG_BASE]
@@ -329,6 +340,27 @@ int parse_options(tool_options *options, const verb_spec *verb, int argc, char *
 
 /* ---- help -------------------------------------------------------------------------------- */
 
+/* The words of the text from column 28 on, in lines of up to 80 columns. */
+static void print_wrapped(FILE *to, const char *text)
+{
+	enum { FROM = 28, WIDTH = 80 };
+	size_t column = FROM;
+	while (*text) {
+		size_t length = strcspn(text, " ");
+		if (column > FROM && column + 1 + length > WIDTH) {
+			fprintf(to, "\n%*s", FROM, "");
+			column = FROM;
+		} else if (column > FROM) {
+			fputc(' ', to);
+			column++;
+		}
+		fprintf(to, "%.*s", (int)length, text);
+		column += length;
+		text += length + (text[length] == ' ');
+	}
+	fputc('\n', to);
+}
+
 static void print_option(FILE *to, const option_row *row)
 {
 	char left[80];
@@ -336,21 +368,15 @@ static void print_option(FILE *to, const option_row *row)
 	                       : snprintf(left, sizeof left, "      ");
 	snprintf(left + used, sizeof left - (size_t)used, "--%s%s%s", row->name,
 	         row->argument ? " " : "", row->argument ? row->argument : "");
-	const char *help = row->help;
 	bool fits = strlen(left) < 28;
 	fprintf(to, "%s%s%*s", left, fits ? "" : "\n", fits ? (int)(28 - strlen(left)) : 28, "");
-	for (; *help; help++) {
-		fputc(*help, to);
-		if (*help == '\n')
-			fprintf(to, "%-28s", "");
-	}
-	fputc('\n', to);
+	print_wrapped(to, row->help);
 }
 
 void print_help(FILE *to, const verb_spec *verb)
 {
-	fprintf(to, "usage: muonspec %s [options] %s\n\n%s.\n\nOptions:\n", verb->name,
-	        verb->arguments, verb->summary);
+	fprintf(to, "usage: muonspec %s [options]%s%s\n\n%s.\n\nOptions:\n", verb->name,
+	        *verb->arguments ? " " : "", verb->arguments, verb->summary);
 	for (size_t i = 0; i < OPTION_ROWS; i++)
 		if (option_rows[i].verbs & verb->bit)
 			print_option(to, &option_rows[i]);
@@ -364,6 +390,6 @@ void print_usage(FILE *to, const verb_spec *verbs, size_t count)
 	            "usage: muonspec VERB [options] FILE...\n\n",
 	        muon_version());
 	for (size_t i = 0; i < count; i++)
-		fprintf(to, "  %-9s %-20s %s\n", verbs[i].name, verbs[i].arguments, verbs[i].summary);
+		fprintf(to, "  %-8s %-8s %s\n", verbs[i].name, verbs[i].arguments, verbs[i].summary);
 	fprintf(to, "\n'muonspec VERB --help' shows a verb's options.\n");
 }

@@ -108,18 +108,28 @@ static _Noreturn void be_child(const verb_spec *verb, const tool_options *option
 	_exit(status); /* without exit handlers: libhdf5's may crash after a bad file */
 }
 
-static int explain_death(const verb_spec *verb, int signal)
+/* The file and, where it is known, the object inside it that was being read. */
+static void print_place(const verb_spec *verb, const tool_options *options)
 {
-	bool reading = page->since > 0;
+	char path[400];
+	muon_escape(path, sizeof path, options->arguments[0]);
+	fprintf(stderr, "muonspec %s: %s: ", verb->name, path);
+	if (*page->what && strcmp(page->what, path))
+		fprintf(stderr, "%s: ", page->what);
+}
+
+static int explain_death(const verb_spec *verb, const tool_options *options, int signal)
+{
 	if (signal == SIGKILL) {
-		fprintf(stderr, "muonspec %s: killed by the system, probably out of memory; try "
-		                "--threads 1 or --max-memory\n", verb->name);
+		print_place(verb, options);
+		fprintf(stderr, "killed by the system, probably out of memory; try --threads 1 or "
+		                "--max-memory\n");
 		return muon_exit_status(MUON_E_MEMORY);
 	}
-	if (reading || *page->what) {
-		fprintf(stderr,
-		        "muonspec %s: %s: malformed: the library that reads it crashed (%s)\n",
-		        verb->name, page->what, strsignal(signal));
+	if (*page->what) { /* the harm may show only after the reading that did it */
+		print_place(verb, options);
+		fprintf(stderr, "malformed: the library that reads it crashed (%s)\n",
+		        strsignal(signal));
 		return muon_exit_status(MUON_E_FORMAT);
 	}
 	fprintf(stderr, "muonspec %s: internal error: %s; please report it\n", verb->name,
@@ -151,17 +161,16 @@ static int wait_for(pid_t child, const verb_spec *verb, const tool_options *opti
 		}
 		if (ended == child && WIFSIGNALED(status)) {
 			clean_up(options, child);
-			return explain_death(verb, WTERMSIG(status));
+			return explain_death(verb, options, WTERMSIG(status));
 		}
 		double since = page->since;
 		if (since > 0 && muon_seconds() - since > options->open_timeout) {
 			kill(child, SIGKILL);
 			waitpid(child, &status, 0);
 			clean_up(options, child);
-			fprintf(stderr,
-			        "muonspec %s: %s: not read within %g seconds; malformed, or raise "
-			        "--open-timeout\n",
-			        verb->name, page->what, options->open_timeout);
+			print_place(verb, options);
+			fprintf(stderr, "not read within %g seconds; malformed, or raise --open-timeout\n",
+			        options->open_timeout);
 			return muon_exit_status(MUON_E_TIMEOUT);
 		}
 		int signal = sigtimedwait(signals, NULL, &(struct timespec){0, 200000000});

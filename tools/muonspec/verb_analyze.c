@@ -1,15 +1,13 @@
 #include "analyze_output.h"
 #include "metric_list.h"
+#include "output_file.h"
 #include "progress.h"
 #include "verbs.h"
 
 #include "base/memory.h"
 #include "base/output.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 
 static bool show_progress(void *state, const mspec_progress *p)
 {
@@ -53,16 +51,6 @@ static int print(const mspec_analysis *analysis, const mspec_checkpoint *checkpo
 	}
 }
 
-/* A bad output path should fail before the work, not after it. */
-static int claim_output(const char *temporary, const char *path, muon_error *err)
-{
-	int fd = open(temporary, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-	if (fd < 0)
-		return muon_fail(err, MUON_E_WRITE, path, "%s", strerror(errno));
-	close(fd);
-	return MUON_OK;
-}
-
 static int analyze_and_print(mspec_checkpoint *checkpoint, const tool_options *options,
                              const mspec_analyze_options *how, row_order order,
                              const char *temporary, muon_error *err)
@@ -98,11 +86,8 @@ int run_analyze(const tool_options *options, muon_error *err)
 		code = open_checkpoint(&checkpoint, options->arguments[0], err);
 	if (code)
 		return code;
-	if (options->output) {
-		temporary = muon_output_temporary(options->output, (long)getpid());
-		code = temporary ? claim_output(temporary, options->output, err)
-		                 : muon_fail(err, MUON_E_MEMORY, NULL, "out of memory");
-	}
+	if (options->output)
+		code = output_file_claim(&temporary, options->output, options->arguments[0], err);
 	const mspec_analyze_options how = {
 	    .view = {.include = options->include.items, .include_count = options->include.count,
 	             .exclude = options->exclude.items, .exclude_count = options->exclude.count,

@@ -1,14 +1,12 @@
+#include "output_file.h"
 #include "progress.h"
 #include "verbs.h"
 
 #include "base/memory.h"
 #include "base/output.h"
 
-#include <errno.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 /* The format that a file name's ending asks for, or NULL. */
 static const char *format_of(const char *path)
@@ -29,41 +27,33 @@ static void show_progress(void *state, double done, double total, const char *wh
 	progress_update(state, done, total, what);
 }
 
-static bool is_same_file(const char *a, const char *b)
-{
-	struct stat x, y;
-	return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 static int convert_to(mspec_checkpoint *from, const char *path, const char *format,
                       const tool_options *options, muon_error *err)
 {
 	progress_line line;
-	char *temporary = muon_output_temporary(path, (long)getpid());
-	if (!temporary)
-		return muon_fail(err, MUON_E_MEMORY, path, "out of memory");
-	progress_start(&line, options);
-	int code = mspec_convert(from, temporary, format, show_progress, &line, err);
-	progress_end(&line);
-	if (code)
-		muon_output_discard(temporary, path);
-	else
+	char *temporary;
+	int code = output_file_claim(&temporary, path, options->arguments[0], err);
+	if (!code) {
+		progress_start(&line, options);
+		code = mspec_convert(from, temporary, format, show_progress, &line, err);
+		progress_end(&line);
+	}
+	if (!code)
 		code = muon_output_commit(temporary, path, err);
+	else if (temporary)
+		muon_output_discard(temporary, path);
 	muon_free(temporary);
 	return code;
 }
 
 int run_convert(const tool_options *options, muon_error *err)
 {
-	const char *from = options->arguments[0], *to = options->arguments[1];
-	const char *format = format_of(to);
+	const char *to = options->arguments[1], *format = format_of(to);
 	mspec_checkpoint *checkpoint;
 	if (!format)
 		return muon_fail(err, MUON_E_USAGE, to,
 		                 "the name must end in .h5, .hdf5 or .safetensors");
-	if (is_same_file(from, to))
-		return muon_fail(err, MUON_E_USAGE, to, "is the file to read; name another");
-	int code = open_checkpoint(&checkpoint, from, err);
+	int code = open_checkpoint(&checkpoint, options->arguments[0], err);
 	if (code)
 		return code;
 	code = convert_to(checkpoint, to, format, options, err);

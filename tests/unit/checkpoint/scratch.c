@@ -109,7 +109,8 @@ void scratch_problem(const mspec_checkpoint *checkpoint, const char *name, int s
 	bool told = t->problem && strstr(t->problem, text);
 	CU_ASSERT_TRUE(told);
 	if (!told)
-		printf("\n    %s: \"%s\" has no \"%s\"\n", name, t->problem ? t->problem : "", text);
+		printf("\n    %s: \"%s\" has no \"%s\"\n", name, t->problem ? t->problem : "",
+		       text);
 }
 
 void scratch_content(mspec_checkpoint *checkpoint, const char *name, const void *bytes,
@@ -129,8 +130,8 @@ void scratch_content(mspec_checkpoint *checkpoint, const char *name, const void 
 	CU_ASSERT_EQUAL(mspec_read(checkpoint, index, 0, t->elements, whole, &err), MUON_OK);
 	CU_ASSERT_EQUAL(memcmp(whole, bytes, count), 0);
 	for (int64_t i = t->elements; i-- > 0;)
-		CU_ASSERT_EQUAL(mspec_read(checkpoint, index, i, 1, pieces + i * (int64_t)size, &err),
-		                MUON_OK);
+		CU_ASSERT_EQUAL(
+		    mspec_read(checkpoint, index, i, 1, pieces + i * (int64_t)size, &err), MUON_OK);
 	CU_ASSERT_EQUAL(memcmp(pieces, bytes, count), 0);
 	free(whole);
 	free(pieces);
