@@ -48,7 +48,7 @@ objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 LIBMUON_SRC = $(call sources,src/base src/kernels src/optim src/dist)
 LIBMUONSPEC_SRC = $(call sources,src/checkpoint src/metric src/model src/analysis)
 TOOL_SRC = $(call sources,tools/muonspec)
-UNIT_SRC = $(call sources,tests/unit $(wildcard tests/unit/*/))
+UNIT_SRC = $(call sources,tests/unit $(patsubst %/,%,$(wildcard tests/unit/*/)))
 BENCH_SRC = $(call sources,tests/bench)
 FUZZ_SRC = $(wildcard tests/fuzz/fuzz_*.c)
 

@@ -40,41 +40,47 @@ test-bad-input: $(BUILD)/muonspec | $(BUILD)/packages-test
 check-layers:
 	@tests/check_layers.sh
 
-# Leaks inside libhdf5 and OpenBLAS are theirs; ours are reported.
-test-sanitize: | $(BUILD)/packages-test
-	$(MAKE) BUILD=$(BUILD)-sanitize OPT='-O1 -g' \
-		SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=undefined' \
-		$(BUILD)-sanitize/tests/unit
-	ASAN_OPTIONS=detect_leaks=1 $(BUILD)-sanitize/tests/unit
+# everything again with sanitizers, in a build folder of its own
+SANITIZED = $(MAKE) BUILD=$(BUILD)-sanitize OPT='-O1 -g' \
+	SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=undefined'
 
+test-sanitize: | $(BUILD)/packages-test
+	@+$(SANITIZED) $(BUILD)-sanitize/tests/unit
+	@ASAN_OPTIONS=detect_leaks=1 $(BUILD)-sanitize/tests/unit
+
+# valgrind 3.19 does not know AVX-512
 test-valgrind: $(UNIT) | $(BUILD)/packages-check
-	OPENBLAS_CORETYPE=Haswell valgrind -q --error-exitcode=9 --leak-check=full \
+	@OPENBLAS_CORETYPE=Haswell valgrind -q --error-exitcode=9 --leak-check=full \
 		--errors-for-leak-kinds=definite $(UNIT)
 
 # ---- fuzzing ------------------------------------------------------------------------------------
 FUZZERS = $(patsubst tests/fuzz/fuzz_%.c,%,$(FUZZ_SRC))
 FUZZ_SECONDS ?= 1200
-FUZZ_FLAGS = $(CSTD) -O1 -g -Iinclude -Isrc -Itests -fsanitize=address,undefined $(CFLAGS_PKG)
+FUZZED = $(MAKE) BUILD=$(BUILD)-fuzz CC=clang OPT='-O1 -g' \
+	SANITIZE='-fsanitize=address,undefined,fuzzer-no-link'
 
-$(BUILD)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(LIBMUON_SRC) $(LIBMUONSPEC_SRC) | $(BUILD)/packages-check
+$(BUILD)/fuzz/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/libmuonspec.a $(BUILD)/libmuon.a
 	@mkdir -p $(@D)
-	clang $(FUZZ_FLAGS) -fsanitize=fuzzer $(filter %.c,$^) -o $@ $(LDLIBS)
+	$(Q)$(CC) $(SANITIZE) -fsanitize=fuzzer $^ -o $@ $(LDLIBS)
 
-# the corpus through the same targets, without libFuzzer
-$(BUILD)/fuzz/replay_%: tests/fuzz/fuzz_%.c tests/fuzz/replay.c $(LIBMUON_SRC) $(LIBMUONSPEC_SRC) \
-		| $(BUILD)/packages-build
+# the corpus through the same target, without libFuzzer
+$(BUILD)/fuzz/replay_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/replay.o \
+		$(BUILD)/libmuonspec.a $(BUILD)/libmuon.a
 	@mkdir -p $(@D)
-	$(CC) $(FUZZ_FLAGS) $(filter %.c,$^) -o $@ $(LDLIBS)
+	$(Q)$(CC) $(SANITIZE) $^ -o $@ $(LDLIBS)
 
+.SECONDARY: # objects are kept
 .PHONY: fuzz fuzz-replay $(addprefix fuzz-,$(FUZZERS))
 fuzz: $(addprefix fuzz-,$(FUZZERS))
-$(addprefix fuzz-,$(FUZZERS)): fuzz-%: $(BUILD)/fuzz/fuzz_%
-	mkdir -p $(BUILD)/fuzz/new_$*
-	$< -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 -timeout=30 \
-		-artifact_prefix=$(BUILD)/fuzz/$*- $(BUILD)/fuzz/new_$* tests/fuzz/corpus/$*
+$(addprefix fuzz-,$(FUZZERS)): fuzz-%: | $(BUILD)/packages-check
+	+$(FUZZED) $(BUILD)-fuzz/fuzz/fuzz_$*
+	mkdir -p $(BUILD)-fuzz/new_$*
+	$(BUILD)-fuzz/fuzz/fuzz_$* -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 -timeout=30 \
+		-artifact_prefix=$(BUILD)-fuzz/$*- $(BUILD)-fuzz/new_$* tests/fuzz/corpus/$*
 
-fuzz-replay: $(addprefix $(BUILD)/fuzz/replay_,$(FUZZERS))
-	@for f in $(FUZZERS); do $(BUILD)/fuzz/replay_$$f tests/fuzz/corpus/$$f || exit 1; done
+fuzz-replay: | $(BUILD)/packages-build
+	@+$(SANITIZED) $(addprefix $(BUILD)-sanitize/fuzz/replay_,$(FUZZERS))
+	@for f in $(FUZZERS); do $(BUILD)-sanitize/fuzz/replay_$$f tests/fuzz/corpus/$$f || exit 1; done
 
 # ---- benchmarks ---------------------------------------------------------------------------------
 .PHONY: bench bench-quick
