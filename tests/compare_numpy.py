@@ -3,19 +3,20 @@
 
 usage: compare_numpy.py MUONSPEC DATA_FOLDER
 
-Reads the files with h5py, NumPy and a few lines of its own, so that nothing of muonspec's readers
-is trusted: every tensor must be accounted for, shapes and orientation must be as the layouts say,
-and six metrics must agree. Needs python3-numpy and python3-h5py; skips without them."""
-import glob
+Reads the files with checkpoints.py, so that nothing of muonspec's readers is trusted: every tensor
+must be accounted for, shapes and orientation must be as the layouts say, and six metrics must agree.
+Needs python3-numpy and python3-h5py; skips without them."""
 import json
 import os
 import re
 import subprocess
 import sys
 
+sys.dont_write_bytecode = True
 try:
-    import h5py
     import numpy as np
+
+    from checkpoints import paths_in, read, values
 except ImportError:
     print("compare_numpy: python3-numpy or python3-h5py is not installed")
     print("0 passed, 0 failed, 1 skipped")
@@ -26,75 +27,6 @@ MUONSPEC, DATA = sys.argv[1:3]
 # near zero (1e-8 of the largest) shows in it
 TOLERANCE = {"spectral_norm": 1e-9, "frobenius_norm": 1e-9, "rms": 1e-9, "stable_rank": 1e-9,
              "svd_entropy": 1e-9, "effective_rank": 1e-6}
-FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
-
-
-def read_hdf5(path):
-    tensors = {}
-
-    def visit(name, item):
-        if isinstance(item, h5py.Dataset):
-            is_float = item.dtype.kind == "f"
-            tensors[name] = item[()].astype(np.float64) if is_float else None
-    with h5py.File(path, "r") as f:
-        f.visititems(visit)
-    return tensors
-
-
-def float8(raw, exponent_bits, mantissa_bits, bias):
-    """Decode OCP FP8 by the definition of its fields."""
-    x = raw.astype(np.int64)
-    mantissa = x & ((1 << mantissa_bits) - 1)
-    exponent = (x >> mantissa_bits) & ((1 << exponent_bits) - 1)
-    sign = np.where(x & 0x80, -1.0, 1.0)
-    scale = 2.0 ** mantissa_bits
-    value = np.where(exponent == 0, mantissa / scale * 2.0 ** (1 - bias),
-                     (1 + mantissa / scale) * 2.0 ** (exponent.astype(float) - bias))
-    if mantissa_bits == 3:  # e4m3fn: only S.1111.111 is special
-        value = np.where((x & 0x7f) == 0x7f, np.nan, value)
-    else:
-        value = np.where(exponent == 31, np.where(mantissa, np.nan, np.inf), value)
-    return sign * value
-
-
-def read_safetensors(path):
-    with open(path, "rb") as f:
-        blob = f.read()
-    length = int.from_bytes(blob[:8], "little")
-    header, data = json.loads(blob[8:8 + length]), blob[8 + length:]
-    tensors = {}
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        raw = data[slice(*entry["data_offsets"])]
-        kind, value = entry["dtype"], None
-        if kind in FLOATS:
-            value = np.frombuffer(raw, FLOATS[kind]).astype(np.float64)
-        elif kind == "BF16":
-            value = (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
-        elif kind == "F8_E4M3":
-            value = float8(np.frombuffer(raw, np.uint8), 4, 3, 7)
-        elif kind == "F8_E5M2":
-            value = float8(np.frombuffer(raw, np.uint8), 5, 2, 15)
-        tensors[name] = None if value is None else \
-            value.astype(np.float64).reshape(entry["shape"])
-    return tensors
-
-
-def read(path):
-    if path.endswith(".index.json"):
-        with open(path) as f:
-            shards = set(json.load(f)["weight_map"].values())
-        merged = {}
-        for shard in shards:
-            merged.update(read_safetensors(os.path.join(os.path.dirname(path), shard)))
-        return merged
-    if path.endswith(".safetensors"):
-        return read_safetensors(path)
-    if path.endswith(".npz"):
-        with np.load(path) as f:
-            return {k: f[k].astype(np.float64) if f[k].dtype.kind == "f" else None for k in f}
-    return read_hdf5(path)
 
 
 def expected_matrix(array, row, layout):
@@ -159,7 +91,7 @@ def compare_file(path, worst):
     if run.returncode:
         return ["exit status %d" % run.returncode], 0
     report = json.loads(run.stdout)
-    tensors, layout = read(path), report["checkpoint"]["layout"]
+    tensors, layout = {k: values(t) for k, t in read(path).items()}, report["checkpoint"]["layout"]
     problems = []
     if report["schema"] != "muonspec/analyze/1":
         problems.append("schema is " + report["schema"])
@@ -172,16 +104,13 @@ def compare_file(path, worst):
 
 
 def main():
-    paths = []
-    for folder in ("hdf5", "safetensors", "npz", "series-fer2013", "series-lstm-aiw"):
-        for ending in ("h5", "hdf5", "safetensors", "index.json", "npz"):
-            paths += glob.glob(os.path.join(DATA, folder, "**", "*." + ending), recursive=True)
+    paths = paths_in(DATA)
     if not paths:
         print("compare_numpy: no checkpoints in %s" % DATA)
         print("0 passed, 0 failed, 1 skipped")
         return 0
     worst, failed, matrices = {}, 0, 0
-    for path in sorted(paths):
+    for path in paths:
         problems, count = compare_file(path, worst)
         matrices += count
         failed += bool(problems)

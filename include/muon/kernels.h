@@ -60,8 +60,8 @@ MUON_API double muon_round_bf16(double x);
 
 /* Statistics of a matrix' entries, gathered block by block. Non-finite entries are counted and
  * left out of the rest. Central moments after Pebay 2008 (SAND2008-6212). Zero-initialise. Sums
- * that overflow, for float64 entries beyond 1e75 (m4) or 1e153 (m2, sumsq), end as Inf or NaN; every
- * float32 is within range. bf16_error_sq is Inf if an entry is beyond bf16's range. */
+ * that overflow, for float64 entries beyond 1e75 (m4) or 1e153 (m2, sumsq), end as Inf or NaN;
+ * every float32 is within range. bf16_error_sq is Inf if an entry is beyond bf16's range. */
 typedef struct muon_moments {
 	int64_t count;        /* finite entries */
 	int64_t nan, inf;     /* entries left out */
@@ -74,8 +74,8 @@ typedef struct muon_moments {
 	double bf16_error_sq; /* sum of (x - bf16(x))^2 */
 } muon_moments;
 
-/* Add `count` float64 entries x to the statistics. Same bits for the same sequence of calls, and for
- * calls that bring multiples of 2048 entries. */
+/* Add `count` float64 entries x to the statistics. Same bits for the same sequence of calls, and
+ * however they are divided at multiples of 2048 entries. */
 MUON_API void muon_moments_add(muon_moments *moments, const double *x, size_t count);
 
 /* ---- singular values -------------------------------------------------------------------- */
@@ -108,7 +108,7 @@ MUON_API size_t muon_gram_workspace(int64_t rows, int64_t cols);
 /* Start an accumulation over A (rows x cols, row-major). `scale` is a power of two, 1 unless the
  * squares of float64 entries could over- or underflow (muon_gram_scale). `gain`, if not NULL, has
  * cols entries (or rows entries when gain_on_rows) and makes gain_sumsq be gathered.
- * MUON_E_ARGUMENT for a non-positive size. */
+ * MUON_E_ARGUMENT for a non-positive size, MUON_E_TOO_LARGE where the workspace overflows. */
 MUON_API int muon_gram_init(muon_gram *gram, int64_t rows, int64_t cols, double scale,
                             const double *gain, bool gain_on_rows, double *workspace);
 
@@ -117,7 +117,8 @@ MUON_API int muon_gram_init(muon_gram *gram, int64_t rows, int64_t cols, double 
 MUON_API double muon_gram_scale(double max_abs);
 
 /* Add rows [first, first + count) of A: `block` is count x cols, row-major, leading dimension
- * ld >= cols elements, of type `type`. For matrices with rows >= cols, in increasing order.  */
+ * ld >= cols elements, of type `type`. For matrices with rows >= cols, in increasing order;
+ * MUON_E_ARGUMENT for any other block than the next. */
 MUON_API int muon_gram_add_rows(muon_gram *gram, muon_dtype type, const void *block, int64_t first,
                                 int64_t count, int64_t ld);
 
@@ -126,7 +127,8 @@ MUON_API int muon_gram_add_rows(muon_gram *gram, muon_dtype type, const void *bl
 MUON_API int muon_gram_add_cols(muon_gram *gram, muon_dtype type, const void *block, int64_t first,
                                 int64_t count, int64_t ld);
 
-/* Columns (or rows) that one call best brings: the panel's depth. */
+/* Rows (columns of a wide matrix) that one call best brings: the panel's depth. Blocks that start
+ * at multiples of it give the same bits as one block. */
 MUON_API int64_t muon_gram_panel_depth(int64_t rows, int64_t cols);
 
 /* Doubles of workspace for muon_gram_singular_values. */
@@ -135,7 +137,8 @@ MUON_API size_t muon_gram_singular_values_workspace(int64_t k);
 /* Singular values of A out of its finished Gram matrix, descending, into sigma (k entries).
  * Destroys gram->g. *sigma_floor receives the size under which values are rounding noise; values
  * below it are returned as computed (0 where the eigenvalue came out negative).
- * MUON_E_NONFINITE if entries were NaN or Inf; MUON_E_NO_CONVERGENCE. */
+ * MUON_E_NONFINITE if entries were NaN or Inf; MUON_E_ARGUMENT if some were not added, or their
+ * squares overflowed for want of a scale; MUON_E_NO_CONVERGENCE. */
 MUON_API int muon_gram_singular_values(muon_gram *gram, double *sigma, double *sigma_floor,
                                        double *workspace);
 

@@ -135,11 +135,14 @@ static int open_checkpoint(mspec_checkpoint *checkpoint, muon_error *err)
 	h5->links = H5Pcreate(H5P_LINK_ACCESS);
 	if (h5->links < 0 || H5Pset_elink_cb(h5->links, mspec_h5_refuse_link, NULL) < 0)
 		return muon_fail(err, MUON_E_INTERNAL, path, "HDF5: %s", mspec_h5_reason(reason));
-	h5_file *file = mspec_h5_open_file(checkpoint, real, reason);
-	if (!file)
+	h5_file *file;
+	int code = mspec_h5_open_file(&file, checkpoint, real, reason);
+	if (code == MUON_E_MEMORY)
+		return muon_fail(err, code, path, "out of memory");
+	if (code)
 		return fail_open(checkpoint, reason, err);
 	h5->root = file->folder;
-	int code = mspec_h5_walk(checkpoint, err);
+	code = mspec_h5_walk(checkpoint, err);
 	if (code)
 		return code;
 	hid_t root = H5Oopen(file->id, "/", h5->links);

@@ -67,31 +67,42 @@ static bool find_descriptor(h5_file *file, char *reason)
 	return true;
 }
 
-h5_file *mspec_h5_open_file(mspec_checkpoint *checkpoint, const char *path, char *reason)
+static h5_file *new_file(muon_arena *arena, const char *path)
 {
-	h5_state *h5 = checkpoint->file;
-	for (h5_file *f = h5->files; f; f = f->next)
-		if (!strcmp(f->path, path))
-			return f;
-	if (h5->file_count == MAX_FILES) {
-		snprintf(reason, H5_REASON, "more than %d files", MAX_FILES);
+	h5_file *file = muon_arena_alloc(arena, 1, sizeof *file);
+	if (!file)
 		return NULL;
-	}
-	snprintf(reason, H5_REASON, "%s", muon_error_text(MUON_E_MEMORY));
-	h5_file *file = muon_arena_alloc(&checkpoint->arena, 1, sizeof *file);
-	if (!file || !(file->path = muon_arena_string(&checkpoint->arena, path)) ||
-	    !(file->folder = muon_arena_string(&checkpoint->arena, path)))
+	file->path = muon_arena_string(arena, path);
+	file->folder = muon_arena_string(arena, path);
+	if (!file->path || !file->folder)
 		return NULL;
 	strrchr(file->folder, '/')[1] = 0;
+	return file;
+}
+
+int mspec_h5_open_file(h5_file **out, mspec_checkpoint *checkpoint, const char *path, char *reason)
+{
+	h5_state *h5 = checkpoint->file;
+	for (*out = h5->files; *out; *out = (*out)->next)
+		if (!strcmp((*out)->path, path))
+			return MUON_OK;
+	if (h5->file_count == MAX_FILES) {
+		snprintf(reason, H5_REASON, "more than %d files", MAX_FILES);
+		return MUON_E_READ;
+	}
+	h5_file *file = new_file(&checkpoint->arena, path);
+	if (!file)
+		return MUON_E_MEMORY;
 	file->id = open_read_only(path, reason);
 	if (file->id < 0)
-		return NULL;
+		return MUON_E_READ;
 	if (!find_descriptor(file, reason)) {
 		H5Fclose(file->id);
-		return NULL;
+		return MUON_E_READ;
 	}
 	file->next = h5->files;
 	h5->files = file;
 	h5->file_count++;
-	return file;
+	*out = file;
+	return MUON_OK;
 }

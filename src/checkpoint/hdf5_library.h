@@ -116,8 +116,9 @@ herr_t mspec_h5_refuse_link(const char *file, const char *group, const char *to_
 const char *mspec_h5_resolve_inside(const char *root, const char *folder, const char *name,
                                     char *real);
 
-/* Open the file whose real path is `path`, or find it if it is open; NULL with the reason. */
-h5_file *mspec_h5_open_file(mspec_checkpoint *checkpoint, const char *path, char *reason);
+/* Open the file whose real path is `path`, or find it if it is open. MUON_E_MEMORY, or MUON_E_READ
+ * with the reason. */
+int mspec_h5_open_file(h5_file **out, mspec_checkpoint *checkpoint, const char *path, char *reason);
 
 /* ---- hdf5_storage.c ------------------------------------------------------------------------ */
 

@@ -381,8 +381,11 @@ static int follow_external_link(walk *w, const deferred *d)
 	if (!value || H5Lunpack_elink_val(value, size, &flags, &file_name, &object_name) < 0)
 		return list_library_problem(w, "external link");
 	const char *wrong = mspec_h5_resolve_inside(w->h5->root, d->file->folder, file_name, real);
-	h5_file *file = wrong ? NULL : mspec_h5_open_file(w->checkpoint, real, reason);
-	if (!file) {
+	h5_file *file;
+	int code = wrong ? MUON_E_READ : mspec_h5_open_file(&file, w->checkpoint, real, reason);
+	if (code == MUON_E_MEMORY)
+		return out_of_memory(w);
+	if (code) {
 		snprintf(problem, sizeof problem, "leads to file '%s': %s",
 		         muon_escape(escaped, sizeof escaped, file_name), wrong ? wrong : reason);
 		return list_problem(w, "external link", MUON_E_READ, problem);
@@ -396,8 +399,7 @@ static int follow_external_link(walk *w, const deferred *d)
 		return list_problem(w, "external link", MUON_E_READ, problem);
 	}
 	move_to(w, file, object_name, d->name);
-	int code = w->path.failed ? out_of_memory(w)
-	                          : walk_object(w, object, "external", d->depth);
+	code = w->path.failed ? out_of_memory(w) : walk_object(w, object, "external", d->depth);
 	mspec_h5_close(object);
 	return code;
 }

@@ -43,7 +43,7 @@ double muon_dtype_eps(muon_dtype type)
 	return lookup(type)->eps;
 }
 
-/* ---- conversion: src may have any alignment, hence the memcpy loads --------------------------- */
+/* ---- conversion: src may have any alignment, hence the memcpy loads ------------------------- */
 
 static inline float float_from_bits(uint32_t bits)
 {
@@ -70,7 +70,7 @@ static inline uint32_t choose(bool condition, uint32_t a, uint32_t b)
  * them, no sign, `bias` its exponent bias. Codes from `special` up are NaN, or Inf where equal to
  * `inf`. Branchless, in float32, which holds every such number as a normal one. */
 static inline float widen(uint32_t bits, unsigned mantissa, uint32_t bias, uint32_t special,
-                          uint32_t inf)
+			  uint32_t inf)
 {
 	const uint32_t rebias = (127 - bias) << 23, one_binade = 1u << 23;
 	uint32_t normal = (bits << (23 - mantissa)) + rebias;
@@ -170,14 +170,11 @@ FROM_INTEGER(from_u8, uint8_t)
 int muon_convert_f64(muon_dtype type, const void *src, size_t count, double *dst)
 {
 	static convert_fn *const converters[MUON_DTYPE_COUNT] = {
-	    [MUON_F64] = from_f64,         [MUON_F32] = from_f32,
-	    [MUON_F16] = from_f16,         [MUON_BF16] = from_bf16,
-	    [MUON_F8_E4M3] = from_f8_e4m3, [MUON_F8_E5M2] = from_f8_e5m2,
-	    [MUON_I64] = from_i64,         [MUON_I32] = from_i32,
-	    [MUON_I16] = from_i16,         [MUON_I8] = from_i8,
-	    [MUON_U64] = from_u64,         [MUON_U32] = from_u32,
-	    [MUON_U16] = from_u16,         [MUON_U8] = from_u8,
-	    [MUON_BOOL] = from_bool,
+	    [MUON_F64] = from_f64,   [MUON_F32] = from_f32,         [MUON_F16] = from_f16,
+	    [MUON_BF16] = from_bf16, [MUON_F8_E4M3] = from_f8_e4m3, [MUON_F8_E5M2] = from_f8_e5m2,
+	    [MUON_I64] = from_i64,   [MUON_I32] = from_i32,         [MUON_I16] = from_i16,
+	    [MUON_I8] = from_i8,     [MUON_U64] = from_u64,         [MUON_U32] = from_u32,
+	    [MUON_U16] = from_u16,   [MUON_U8] = from_u8,           [MUON_BOOL] = from_bool,
 	};
 	if ((unsigned)type >= MUON_DTYPE_COUNT)
 		return MUON_E_ARGUMENT;

@@ -46,7 +46,7 @@ size_t muon_gram_workspace(int64_t rows, int64_t cols)
 }
 
 int muon_gram_init(muon_gram *gram, int64_t rows, int64_t cols, double scale, const double *gain,
-                   bool gain_on_rows, double *workspace)
+		   bool gain_on_rows, double *workspace)
 {
 	if (rows <= 0 || cols <= 0 || !(scale > 0) || isinf(scale))
 		return MUON_E_ARGUMENT;
@@ -75,7 +75,7 @@ double muon_gram_scale(double max_abs)
 	return ldexp(1, exponent < -1023 ? 1023 : -exponent);
 }
 
-/* ---- one panel: `lines` rows of the block, `length` entries of each, packed ------------------- */
+/* ---- one panel: `lines` rows of the block, `length` entries of each, packed ----------------- */
 
 /* Statistics of a converted tile; entries that are not finite become 0. */
 static void measure_tile(muon_gram *gram, double *x, size_t count)
@@ -91,7 +91,7 @@ static void measure_tile(muon_gram *gram, double *x, size_t count)
 }
 
 static void fill_panel(muon_gram *gram, muon_dtype type, const unsigned char *src, size_t lines,
-                      size_t length, size_t ld)
+		       size_t length, size_t ld)
 {
 	size_t size = muon_dtype_size(type), total = lines * length, filled = 0, tile = 0;
 	for (size_t i = 0; i < lines; i++) {
@@ -111,7 +111,7 @@ static void fill_panel(muon_gram *gram, muon_dtype type, const unsigned char *sr
 }
 
 static inline double sumsq(const double *restrict x, const double *restrict gain, bool per_entry,
-                           size_t count)
+			   size_t count)
 {
 	double lanes[LANES] = {0}, sum = 0;
 	size_t whole = count - count % LANES;
@@ -146,13 +146,12 @@ static void add_gain(muon_gram *gram, size_t lines, size_t length, size_t row, s
 {
 	for (size_t i = 0; i < lines; i++) {
 		const double *x = gram->panel + i * length;
-		gram->gain_sumsq += gram->gain_on_rows
-		                        ? sumsq_gain(x, gram->gain + row + i, length)
-		                        : sumsq_gains(x, gram->gain + col, length);
+		gram->gain_sumsq += gram->gain_on_rows ? sumsq_gain(x, gram->gain + row + i, length)
+						       : sumsq_gains(x, gram->gain + col, length);
 	}
 }
 
-/* ---- product: G in strips of columns whose widths, hence bits, don't depend on the threads ----- */
+/* ---- product: G in strips of columns whose widths, hence bits, don't depend on the threads -- */
 
 typedef struct product {
 	double *g;           /* k x k */
@@ -174,10 +173,12 @@ static bool multiply_strip(void *state, size_t strip, int worker)
 	double *diagonal = p->g + (size_t)first * (size_t)k + first;
 	CBLAS_TRANSPOSE inner = p->wide ? CblasTrans : CblasNoTrans;
 	CBLAS_TRANSPOSE outer = p->wide ? CblasNoTrans : CblasTrans;
-	cblas_dsyrk(CblasColMajor, CblasLower, inner, width, depth, 1, left, ld, p->beta, diagonal, k);
+	cblas_dsyrk(CblasColMajor, CblasLower, inner, width, depth, 1, left, ld, p->beta, diagonal,
+		    k);
 	if (below > 0)
 		cblas_dgemm(CblasColMajor, inner, outer, below, width, depth, 1,
-		            left + (size_t)width * step, ld, left, ld, p->beta, diagonal + width, k);
+			    left + (size_t)width * step, ld, left, ld, p->beta, diagonal + width,
+			    k);
 	return true;
 }
 
@@ -198,7 +199,7 @@ static void multiply_panel(muon_gram *gram, size_t depth, bool is_first)
 
 /* `lines` rows of `length` entries, the first of them entry (row, col) of A. */
 static void add_panel(muon_gram *gram, muon_dtype type, const unsigned char *src, size_t lines,
-                      size_t length, size_t ld, size_t row, size_t col)
+		      size_t length, size_t ld, size_t row, size_t col)
 {
 	bool is_first = row == 0 && col == 0;
 	fill_panel(gram, type, src, lines, length, ld);
@@ -222,7 +223,7 @@ static bool is_next(const muon_gram *gram, int64_t longest, int64_t first, int64
 }
 
 int muon_gram_add_rows(muon_gram *gram, muon_dtype type, const void *block, int64_t first,
-                       int64_t count, int64_t ld)
+		       int64_t count, int64_t ld)
 {
 	if (gram->rows < gram->cols || ld < gram->cols || !muon_dtype_size(type) ||
 	    !is_next(gram, gram->rows, first, count))
@@ -233,13 +234,13 @@ int muon_gram_add_rows(muon_gram *gram, muon_dtype type, const void *block, int6
 	for (int64_t i = 0; i < count; i += depth) {
 		int64_t lines = count - i < depth ? count - i : depth;
 		add_panel(gram, type, src + (size_t)i * (size_t)ld * size, (size_t)lines,
-		          (size_t)gram->cols, (size_t)ld, (size_t)(first + i), 0);
+			  (size_t)gram->cols, (size_t)ld, (size_t)(first + i), 0);
 	}
 	return MUON_OK;
 }
 
 int muon_gram_add_cols(muon_gram *gram, muon_dtype type, const void *block, int64_t first,
-                       int64_t count, int64_t ld)
+		       int64_t count, int64_t ld)
 {
 	if (gram->rows >= gram->cols || ld < count || !muon_dtype_size(type) ||
 	    !is_next(gram, gram->cols, first, count))
@@ -250,7 +251,7 @@ int muon_gram_add_cols(muon_gram *gram, muon_dtype type, const void *block, int6
 	for (int64_t j = 0; j < count; j += depth) {
 		int64_t length = count - j < depth ? count - j : depth;
 		add_panel(gram, type, src + (size_t)j * size, (size_t)gram->rows, (size_t)length,
-		          (size_t)ld, 0, (size_t)(first + j));
+			  (size_t)ld, 0, (size_t)(first + j));
 	}
 	return MUON_OK;
 }

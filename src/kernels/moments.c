@@ -1,18 +1,17 @@
-/* Entry statistics. A block of entries that stays in the first-level cache is read twice, for its
- * mean and then for its sums about that mean, which avoids the cancellation of one-pass sums; blocks
+/* Entry statistics. A block of entries that stays in the first-level cache is read for its mean and
+ * then again for its sums about that mean, which avoids the cancellation of one-pass sums; blocks
  * are merged by Pebay's formulas. */
 #include <muon/kernels.h>
 
 #include "kernels/simd.h"
 
-#include <float.h>
 #include <math.h>
 #include <string.h>
 
 enum {
 	BLOCK = 2048, /* entries, 16 KB */
 	LANES = 32    /* independent sums, combined in a fixed order; GCC unrolls fewer before it
-	               * vectorises, and then doesn't */
+		       * vectorises, and then doesn't */
 };
 
 static inline uint64_t bits_of(double x)
@@ -29,7 +28,7 @@ static inline double from_bits(uint64_t bits)
 	return x;
 }
 
-/* ---- bf16 ------------------------------------------------------------------------------------ */
+/* ---- bf16 ----------------------------------------------------------------------------------- */
 
 #define BF16_MIN_NORMAL 0x1p-126
 /* halfway between the largest bf16 and 2^128: rounds to Inf */
@@ -57,7 +56,7 @@ double muon_round_bf16(double x)
 	return round_bf16(x);
 }
 
-/* ---- a block of at most BLOCK entries: three passes over the cache ----------------------------- */
+/* ---- a block of at most BLOCK entries: three passes over the cache -------------------------- */
 
 typedef struct extent {
 	double shifted_sum; /* of x - x[0]: exactly 0 when all entries are equal */
@@ -97,35 +96,33 @@ static extent block_extent(const double *restrict x, size_t count)
 }
 
 typedef struct powers {
-	double d1, d2, d3, d4; /* sums of powers of x - centre */
+	double d2, d3, d4; /* sums of powers of x - mean */
 } powers;
 
 typedef struct powers_lanes {
-	double d1[LANES], d2[LANES], d3[LANES], d4[LANES];
+	double d2[LANES], d3[LANES], d4[LANES];
 } powers_lanes;
 
-static inline void powers_step(powers_lanes *lanes, size_t l, double x, double centre)
+static inline void powers_step(powers_lanes *lanes, size_t l, double x, double mean)
 {
-	double d = x - centre, square = d * d;
-	lanes->d1[l] += d;
+	double d = x - mean, square = d * d;
 	lanes->d2[l] += square;
 	lanes->d3[l] += square * d;
 	lanes->d4[l] += square * square;
 }
 
 SIMD_CLONES
-static powers block_powers(const double *restrict x, size_t count, double centre)
+static powers block_powers(const double *restrict x, size_t count, double mean)
 {
-	powers_lanes lanes = {{0}, {0}, {0}, {0}};
+	powers_lanes lanes = {{0}, {0}, {0}};
 	size_t whole = count - count % LANES;
 	for (size_t i = 0; i < whole; i += LANES)
 		for (size_t l = 0; l < LANES; l++)
-			powers_step(&lanes, l, x[i + l], centre);
+			powers_step(&lanes, l, x[i + l], mean);
 	for (size_t i = whole; i < count; i++)
-		powers_step(&lanes, i - whole, x[i], centre);
-	powers sum = {0, 0, 0, 0};
+		powers_step(&lanes, i - whole, x[i], mean);
+	powers sum = {0, 0, 0};
 	for (size_t l = 0; l < LANES; l++) {
-		sum.d1 += lanes.d1[l];
 		sum.d2 += lanes.d2[l];
 		sum.d3 += lanes.d3[l];
 		sum.d4 += lanes.d4[l];
@@ -184,45 +181,32 @@ static precision block_precision_wide(const double *x, size_t count)
 	return precision_sum(&lanes);
 }
 
-/* ---- merging ---------------------------------------------------------------------------------- */
+/* ---- merging -------------------------------------------------------------------------------- */
 
-/* Count, mean, m2, m3 and m4 of the union (Pebay 2008, eqs. 2.1 and 3.1). */
+/* Count, mean, m2, m3 and m4 of the union (Pebay 2008). */
 static void merge(muon_moments *a, const muon_moments *b)
 {
 	double na = (double)a->count, nb = (double)b->count, n = na + nb;
 	double delta = b->mean - a->mean, shift = delta * nb / n;
 	double between = delta * delta * na * nb / n;
 	a->m4 += b->m4 + between * delta * delta * (na * na - na * nb + nb * nb) / (n * n) +
-	         6 * delta * delta * (na * na * b->m2 + nb * nb * a->m2) / (n * n) +
-	         4 * delta * (na * b->m3 - nb * a->m3) / n;
-	a->m3 += b->m3 + between * delta * (na - nb) / n +
-	         3 * delta * (na * b->m2 - nb * a->m2) / n;
+		 6 * delta * delta * (na * na * b->m2 + nb * nb * a->m2) / (n * n) +
+		 4 * delta * (na * b->m3 - nb * a->m3) / n;
+	a->m3 +=
+	    b->m3 + between * delta * (na - nb) / n + 3 * delta * (na * b->m2 - nb * a->m2) / n;
 	a->m2 += b->m2 + between;
 	a->mean += shift;
 	a->count += b->count;
 }
 
-/* Not fmax, which would turn the NaN of an overflow into 0. */
-static double at_least_0(double x)
-{
-	return x < 0 ? 0 : x;
-}
-
 static void add_finite_block(muon_moments *moments, const double *x, size_t count, extent range)
 {
-	double n = (double)count, centre = x[0] + range.shifted_sum / n;
-	powers p = block_powers(x, count, centre);
+	double n = (double)count, mean = x[0] + range.shifted_sum / n;
+	powers p = block_powers(x, count, mean);
 	precision q = range.max_abs < BF16_OVERFLOW ? block_precision(x, count)
-	                                            : block_precision_wide(x, count);
-	/* the centre is the mean but for its rounding, e */
-	double e = p.d1 / n;
+						    : block_precision_wide(x, count);
 	muon_moments block = {
-	    .count = (int64_t)count,
-	    .mean = centre + e,
-	    .m2 = at_least_0(p.d2 - n * e * e),
-	    .m3 = p.d3 - 3 * e * p.d2 + 2 * n * e * e * e,
-	    .m4 = at_least_0(p.d4 - 4 * e * p.d3 + 6 * e * e * p.d2 - 3 * n * e * e * e * e),
-	};
+	    .count = (int64_t)count, .mean = mean, .m2 = p.d2, .m3 = p.d3, .m4 = p.d4};
 	merge(moments, &block);
 	moments->sumsq += block.m2 + n * block.mean * block.mean;
 	moments->max_abs = fmax(moments->max_abs, range.max_abs);

@@ -9,7 +9,7 @@
 #include <limits.h>
 #include <math.h>
 
-/* ---- from the Gram matrix ---------------------------------------------------------------------- */
+/* ---- from the Gram matrix ------------------------------------------------------------------- */
 
 enum { MIX_MIN = 64 }; /* order from which structure matters */
 
@@ -51,7 +51,7 @@ size_t muon_gram_singular_values_workspace(int64_t k)
 }
 
 int muon_gram_singular_values(muon_gram *gram, double *sigma, double *sigma_floor,
-                              double *workspace)
+			      double *workspace)
 {
 	const muon_moments *m = &gram->moments;
 	const int64_t k = gram->k;
@@ -76,7 +76,7 @@ int muon_gram_singular_values(muon_gram *gram, double *sigma, double *sigma_floo
 	return MUON_OK;
 }
 
-/* ---- by LAPACK --------------------------------------------------------------------------------- */
+/* ---- by LAPACK ------------------------------------------------------------------------------ */
 
 /* Doubles of workspace dgesdd wants, by its own answer; 0 where that doesn't fit LAPACK's int. To
  * LAPACK, row-major rows x cols is column-major cols x rows, of the same singular values. */
@@ -87,8 +87,8 @@ static size_t gesdd_work_size(int64_t rows, int64_t cols)
 		return 0;
 	double none = 0, size = 0;
 	lapack_int m = (lapack_int)cols, n = (lapack_int)rows, none_int = 0;
-	lapack_int info = LAPACKE_dgesdd_work(LAPACK_COL_MAJOR, 'N', m, n, &none, m, &none, &none, 1,
-	                                      &none, 1, &size, -1, &none_int);
+	lapack_int info = LAPACKE_dgesdd_work(LAPACK_COL_MAJOR, 'N', m, n, &none, m, &none, &none,
+					      1, &none, 1, &size, -1, &none_int);
 	return info == 0 && size >= 1 && size <= INT_MAX ? (size_t)size : 0;
 }
 
@@ -113,7 +113,7 @@ static bool all_finite(const double *x, size_t count)
 /* There is no second try with dgesvd: for values alone the two run the same iteration, dqds, and QR
  * steps where that stalls. */
 int muon_singular_values_gesdd(int64_t rows, int64_t cols, double *a, double *sigma,
-                               double *sigma_floor, double *workspace)
+			       double *sigma_floor, double *workspace)
 {
 	if (rows <= 0 || cols <= 0)
 		return MUON_E_ARGUMENT;
@@ -126,7 +126,7 @@ int muon_singular_values_gesdd(int64_t rows, int64_t cols, double *a, double *si
 	lapack_int m = (lapack_int)cols, n = (lapack_int)rows;
 	lapack_int *ints = (lapack_int *)(workspace + size);
 	lapack_int info = LAPACKE_dgesdd_work(LAPACK_COL_MAJOR, 'N', m, n, a, m, sigma, &none, 1,
-	                                      &none, 1, workspace, (lapack_int)size, ints);
+					      &none, 1, workspace, (lapack_int)size, ints);
 	if (info)
 		return info > 0 ? MUON_E_NO_CONVERGENCE : MUON_E_INTERNAL;
 	*sigma_floor = sigma[0] * DBL_EPSILON * (double)(rows > cols ? rows : cols);

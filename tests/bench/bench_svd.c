@@ -41,7 +41,7 @@ static void demand(int code, const char *what)
 	}
 }
 
-/* ---- rate of dgemm ----------------------------------------------------------------------------- */
+/* ---- rate of dgemm -------------------------------------------------------------------------- */
 
 typedef struct gemm {
 	double *a, *b, *c;
@@ -65,8 +65,8 @@ static void gemm_setup(gemm *g)
 static void gemm_measure(gemm *g)
 {
 	const double start = muon_seconds();
-	cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, GEMM, GEMM, GEMM, 1, g->a, GEMM, g->b,
-	            GEMM, 0, g->c, GEMM);
+	cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, GEMM, GEMM, GEMM, 1, g->a, GEMM,
+		    g->b, GEMM, 0, g->c, GEMM);
 	const double seconds = muon_seconds() - start;
 	if (g->count < RATES)
 		g->rate[g->count++] = 2.0 * GEMM * GEMM * GEMM / seconds;
@@ -84,7 +84,7 @@ static double gemm_median(gemm *g)
 	return (g->rate[(g->count - 1) / 2] + g->rate[g->count / 2]) / 2;
 }
 
-/* ---- the three ways ---------------------------------------------------------------------------- */
+/* ---- the three ways ------------------------------------------------------------------------- */
 
 /* Seconds from float32 entries to singular values; *entries are those of reading, converting and
  * measuring the entries alone. */
@@ -101,7 +101,7 @@ static double time_ours(int rows, int cols, const float *a, double *s, double *e
 		demand(muon_gram_init(&gram, rows, cols, 1, NULL, false, work), "muon_gram_init");
 		gram.entries_only = repeat % 2;
 		demand(rows < cols ? muon_gram_add_cols(&gram, MUON_F32, a, 0, cols, cols)
-		                   : muon_gram_add_rows(&gram, MUON_F32, a, 0, rows, cols),
+				   : muon_gram_add_rows(&gram, MUON_F32, a, 0, rows, cols),
 		       "muon_gram_add");
 		if (!gram.entries_only)
 			demand(muon_gram_singular_values(&gram, s, &sigma_floor, solver),
@@ -125,14 +125,14 @@ static double time_sgesdd(int rows, int cols, const float *a, double *s)
 	float none, wanted;
 	memcpy(copy, a, size * sizeof *copy);
 	demand(LAPACKE_sgesdd_work(LAPACK_COL_MAJOR, 'N', cols, rows, copy, cols, values, &none, 1,
-	                           &none, 1, &wanted, -1, ints),
+				   &none, 1, &wanted, -1, ints),
 	       "sgesdd");
 	/* a float may have lost the last digits of the size */
 	const lapack_int length = (lapack_int)(wanted * 1.001f) + 1;
 	float *work = allocate((size_t)length, sizeof *work);
 	const double start = muon_seconds();
 	demand(LAPACKE_sgesdd_work(LAPACK_COL_MAJOR, 'N', cols, rows, copy, cols, values, &none, 1,
-	                           &none, 1, work, length, ints),
+				   &none, 1, work, length, ints),
 	       "sgesdd");
 	const double seconds = muon_seconds() - start;
 	for (int i = 0; i < k; i++)
@@ -158,7 +158,7 @@ static double time_dgesdd(int rows, int cols, const float *a, double *s)
 	return seconds;
 }
 
-/* ---- table ------------------------------------------------------------------------------------- */
+/* ---- table ---------------------------------------------------------------------------------- */
 
 static double largest_error(int k, const double *s, const double *exact)
 {
@@ -173,7 +173,8 @@ static void run(gemm *g, int rows, int cols)
 	const int k = rows < cols ? rows : cols, longest = rows < cols ? cols : rows;
 	const size_t size = (size_t)rows * (size_t)cols;
 	float *a = allocate(size, sizeof *a);
-	double *ours = allocate(3 * (size_t)k, sizeof *ours), *single = ours + k, *exact = single + k;
+	double *ours = allocate(3 * (size_t)k, sizeof *ours), *single = ours + k,
+	       *exact = single + k;
 	muon_random random;
 	muon_random_seed(&random, 1);
 	for (size_t i = 0; i < size; i++)
@@ -195,11 +196,12 @@ static void run(gemm *g, int rows, int cols)
 	const double limit = (m * n * n + 4.0 / 3 * n * n * n) / rate;
 	char shape[32];
 	snprintf(shape, sizeof shape, "%d x %d", rows, cols);
-	printf("| %-11s | %6.3f | %7.3f | %7.3f | %7.3f | %8.1fx | %8.1fx | %7.0e | %8.0e | %10.1f | "
-	       "%7.3f | %4.0f%% |\n",
-	       shape, t_ours, entries, t_single, t_double, t_single / t_ours, t_double / t_ours,
-	       largest_error(k, ours, exact), largest_error(k, single, exact), rate / 1e9, limit,
-	       100 * limit / t_ours);
+	printf(
+	    "| %-11s | %6.3f | %7.3f | %7.3f | %7.3f | %8.1fx | %8.1fx | %7.0e | %8.0e | %10.1f | "
+	    "%7.3f | %4.0f%% |\n",
+	    shape, t_ours, entries, t_single, t_double, t_single / t_ours, t_double / t_ours,
+	    largest_error(k, ours, exact), largest_error(k, single, exact), rate / 1e9, limit,
+	    100 * limit / t_ours);
 	fflush(stdout);
 	muon_free_aligned(a);
 	muon_free_aligned(ours);
@@ -216,12 +218,15 @@ int main(int argc, char **argv)
 	muon_blas_single_thread();
 	gemm_setup(&g);
 	gemm_measure(&g);
-	printf("Singular values of Gaussian float32 matrices, %s, 1 thread. Seconds; errors relative "
-	       "to s_1, against dgesdd.\n\n",
-	       muon_blas_description());
-	printf("| matrix      |   ours | entries |  sgesdd |  dgesdd | vs sgesdd | vs dgesdd |   error | "
+	printf(
+	    "Singular values of Gaussian float32 matrices, %s, 1 thread. Seconds; errors relative "
+	    "to s_1, against dgesdd.\n\n",
+	    muon_blas_description());
+	printf("| matrix      |   ours | entries |  sgesdd |  dgesdd | vs sgesdd | vs dgesdd |   "
+	       "error | "
 	       "sgesdd's | dgemm GF/s |   floor | share |\n"
-	       "|-------------|-------:|--------:|--------:|--------:|----------:|----------:|--------:|"
+	       "|-------------|-------:|--------:|--------:|--------:|----------:|----------:|-----"
+	       "---:|"
 	       "---------:|-----------:|--------:|------:|\n");
 	run(&g, 768, 768);
 	run(&g, 2048, 1408);

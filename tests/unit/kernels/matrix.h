@@ -24,6 +24,7 @@ static inline double *matrix_normal(int64_t rows, int64_t cols, uint64_t seed)
 {
 	double *a = matrix_alloc(rows, cols);
 	muon_random random;
+	muon_blas_single_thread(); /* as the kernels want it, and faster at these sizes */
 	muon_random_seed(&random, seed);
 	for (int64_t i = 0; i < rows * cols; i++)
 		a[i] = muon_random_normal(&random);
@@ -43,13 +44,13 @@ static inline double *matrix_orthonormal(int64_t rows, int64_t k, uint64_t seed)
 
 /* left (rows x k) * diag(s) * right^T (cols x k) */
 static inline double *matrix_product(int64_t rows, int64_t cols, int64_t k, const double *left,
-                                     const double *s, const double *right)
+				     const double *s, const double *right)
 {
 	double *scaled = matrix_alloc(rows, k), *a = matrix_alloc(rows, cols);
 	for (int64_t i = 0; i < rows * k; i++)
 		scaled[i] = left[i] * (s ? s[i % k] : 1);
-	cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)cols, (int)k, 1, scaled,
-	            (int)k, right, (int)k, 0, a, (int)cols);
+	cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)cols, (int)k, 1,
+		    scaled, (int)k, right, (int)k, 0, a, (int)cols);
 	muon_free(scaled);
 	return a;
 }
@@ -58,7 +59,8 @@ static inline double *matrix_product(int64_t rows, int64_t cols, int64_t k, cons
 static inline double *matrix_of_spectrum(int64_t rows, int64_t cols, const double *s, uint64_t seed)
 {
 	int64_t k = rows < cols ? rows : cols;
-	double *left = matrix_orthonormal(rows, k, seed), *right = matrix_orthonormal(cols, k, ~seed);
+	double *left = matrix_orthonormal(rows, k, seed),
+	       *right = matrix_orthonormal(cols, k, ~seed);
 	double *a = matrix_product(rows, cols, k, left, s, right);
 	muon_free(left);
 	muon_free(right);

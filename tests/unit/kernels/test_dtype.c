@@ -44,7 +44,7 @@ static void check_all_16(muon_dtype type, int exponent_bits)
 	for (size_t run = 1; done < 65536; run = run % 70 + 1) {
 		size_t count = 65536 - done < run ? 65536 - done : run;
 		CU_ASSERT_EQUAL_FATAL(muon_convert_f64(type, bytes + 1 + 2 * done, count, x + done),
-		                      MUON_OK);
+				      MUON_OK);
 		done += count;
 	}
 	for (uint32_t code = 0; code < 65536; code++)
@@ -91,7 +91,8 @@ static void test_f8(void)
 
 static void test_f32(void)
 {
-	static const uint32_t mantissas[] = {0, 1, 2, 0x2aaaaa, 0x400000, 0x555555, 0x7ffffe, 0x7fffff};
+	static const uint32_t mantissas[] = {0,        1,        2,        0x2aaaaa,
+					     0x400000, 0x555555, 0x7ffffe, 0x7fffff};
 	enum { MANTISSAS = sizeof mantissas / sizeof *mantissas, COUNT = 512 * MANTISSAS };
 	static uint32_t codes[COUNT];
 	static double x[COUNT];
@@ -106,7 +107,8 @@ static void test_f32(void)
 
 static void test_f64(void)
 {
-	const double values[] = {0, -0.0, 1, -DBL_MAX, DBL_MIN, 0x1p-1074, INFINITY, -INFINITY, NAN};
+	const double values[] = {0,         -0.0,     1,         -DBL_MAX, DBL_MIN,
+				 0x1p-1074, INFINITY, -INFINITY, NAN};
 	enum { COUNT = sizeof values / sizeof *values };
 	unsigned char bytes[sizeof values + 3];
 	double x[COUNT];
@@ -148,8 +150,12 @@ static void test_properties(void)
 {
 	/* the code after that of 1 is 1 + eps, by the definition of eps */
 	const uint64_t ones[] = {
-	    [MUON_F64] = UINT64_C(0x3ff0000000000000), [MUON_F32] = 0x3f800000, [MUON_F16] = 0x3c00,
-	    [MUON_BF16] = 0x3f80, [MUON_F8_E4M3] = 0x38, [MUON_F8_E5M2] = 0x3c,
+	    [MUON_F64] = UINT64_C(0x3ff0000000000000),
+	    [MUON_F32] = 0x3f800000,
+	    [MUON_F16] = 0x3c00,
+	    [MUON_BF16] = 0x3f80,
+	    [MUON_F8_E4M3] = 0x38,
+	    [MUON_F8_E5M2] = 0x3c,
 	};
 	for (int t = 0; t < MUON_DTYPE_COUNT; t++) {
 		muon_dtype type = (muon_dtype)t;
@@ -160,7 +166,8 @@ static void test_properties(void)
 			continue;
 		}
 		double x[2];
-		uint64_t one = ones[t], next = one + 1; /* little-endian: the low bytes come first */
+		uint64_t one = ones[t],
+			 next = one + 1; /* little-endian: the low bytes come first */
 		muon_convert_f64(type, &one, 1, &x[0]);
 		muon_convert_f64(type, &next, 1, &x[1]);
 		CU_ASSERT_EQUAL(x[0], 1);
@@ -185,6 +192,6 @@ static void test_not_a_type(void)
 }
 
 UNIT_SUITE(dtype, {"f16, every code", test_f16}, {"bf16, every code", test_bf16},
-           {"f8, every code", test_f8}, {"f32", test_f32}, {"f64", test_f64},
-           {"integers", test_integers}, {"size, eps, name", test_properties},
-           {"not a type", test_not_a_type})
+	   {"f8, every code", test_f8}, {"f32", test_f32}, {"f64", test_f64},
+	   {"integers", test_integers}, {"size, eps, name", test_properties},
+	   {"not a type", test_not_a_type})

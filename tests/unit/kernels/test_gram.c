@@ -2,11 +2,11 @@
 
 #include <float.h>
 
-/* ---- helpers ----------------------------------------------------------------------------------- */
+/* ---- helpers -------------------------------------------------------------------------------- */
 
 /* The workspace has exactly the size asked for, so that AddressSanitizer sees what is beyond. */
 static double *start(muon_gram *gram, int64_t rows, int64_t cols, double scale, const double *gain,
-                     bool gain_on_rows)
+		     bool gain_on_rows)
 {
 	size_t size = muon_gram_workspace(rows, cols);
 	double *workspace = muon_alloc(size, sizeof *workspace);
@@ -26,9 +26,10 @@ static void feed(muon_gram *gram, muon_dtype type, const void *stored, int64_t l
 	size_t size = muon_dtype_size(type);
 	for (int64_t at = 0; at < longest; at += chunk) {
 		int64_t count = longest - at < chunk ? longest - at : chunk;
-		int code = wide ? muon_gram_add_cols(gram, type, bytes + (size_t)at * size, at, count, ld)
-		                : muon_gram_add_rows(gram, type, bytes + (size_t)(at * ld) * size, at,
-		                                     count, ld);
+		int code =
+		    wide ? muon_gram_add_cols(gram, type, bytes + (size_t)at * size, at, count, ld)
+			 : muon_gram_add_rows(gram, type, bytes + (size_t)(at * ld) * size, at,
+					      count, ld);
 		CU_ASSERT_EQUAL_FATAL(code, MUON_OK);
 	}
 }
@@ -46,7 +47,8 @@ static double gram_error(const muon_gram *gram, const double *a)
 			for (int64_t l = 0; l < depth; l++) {
 				double x = wide ? a[i * depth + l] : a[l * k + i];
 				double y = wide ? a[j * depth + l] : a[l * k + j];
-				sum += (long double)(x * gram->scale) * (long double)(y * gram->scale);
+				sum +=
+				    (long double)(x * gram->scale) * (long double)(y * gram->scale);
 			}
 			double difference = fabs((double)(gram->g[i + j * k] - sum));
 			worst = difference > worst || isnan(difference) ? difference : worst;
@@ -79,13 +81,13 @@ static void check_shape(int64_t rows, int64_t cols, muon_dtype type, int64_t ext
 	muon_free(a);
 }
 
-/* ---- cases ------------------------------------------------------------------------------------- */
+/* ---- cases ---------------------------------------------------------------------------------- */
 
 static void test_shapes(void)
 {
-	static const int64_t shapes[][2] = {{1, 1},   {1, 5},    {5, 1},    {1, 70001}, {70001, 1},
-	                                    {7, 7},   {40, 30},  {30, 40},  {64, 64},   {700, 20},
-	                                    {20, 700}, {3000, 50}, {50, 3000}};
+	static const int64_t shapes[][2] = {
+	    {1, 1},   {1, 5},   {5, 1},    {1, 70001}, {70001, 1}, {7, 7},    {40, 30},
+	    {30, 40}, {64, 64}, {700, 20}, {20, 700},  {3000, 50}, {50, 3000}};
 	for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
 		int64_t rows = shapes[i][0], cols = shapes[i][1], all = rows > cols ? rows : cols;
 		check_shape(rows, cols, MUON_F32, 0, all);
@@ -109,8 +111,9 @@ static void check_large(int64_t rows, int64_t cols)
 	double worst = 0;
 	for (int64_t j = 0; j < k; j += 37)
 		for (int64_t i = j; i < k; i += 1 + (k - j) / 9) {
-			double expected = wide ? cblas_ddot((int)depth, a + i * depth, 1, a + j * depth, 1)
-			                       : cblas_ddot((int)depth, a + i, (int)k, a + j, (int)k);
+			double expected =
+			    wide ? cblas_ddot((int)depth, a + i * depth, 1, a + j * depth, 1)
+				 : cblas_ddot((int)depth, a + i, (int)k, a + j, (int)k);
 			worst = fmax(worst, fabs(gram.g[i + j * k] - expected));
 		}
 	CU_ASSERT_TRUE(worst < 1e-14 * (double)depth);
@@ -144,11 +147,12 @@ static void check_same_bits(int64_t rows, int64_t cols)
 	for (size_t j = 0; j < k; j++)
 		for (size_t i = j; i < k; i++)
 			wrong += one.g[i + j * k] != chunked.g[i + j * k] ||
-			         one.g[i + j * k] != threaded.g[i + j * k];
+				 one.g[i + j * k] != threaded.g[i + j * k];
 	CU_ASSERT_EQUAL(wrong, 0);
 	CU_ASSERT_EQUAL(memcmp(&one.moments, &chunked.moments, sizeof one.moments), 0);
 	CU_ASSERT_EQUAL(memcmp(&one.moments, &threaded.moments, sizeof one.moments), 0);
-	CU_ASSERT_TRUE(one.gain_sumsq == chunked.gain_sumsq && one.gain_sumsq == threaded.gain_sumsq);
+	CU_ASSERT_TRUE(one.gain_sumsq == chunked.gain_sumsq &&
+		       one.gain_sumsq == threaded.gain_sumsq);
 	muon_free(first);
 	muon_free(second);
 	muon_free(third);
@@ -167,7 +171,8 @@ static void test_same_bits(void)
 
 static void check_gain(int64_t rows, int64_t cols, bool on_rows)
 {
-	double *a = matrix_normal(rows, cols, 6), *gain = matrix_normal(on_rows ? rows : cols, 1, 7);
+	double *a = matrix_normal(rows, cols, 6),
+	       *gain = matrix_normal(on_rows ? rows : cols, 1, 7);
 	int64_t longest = rows > cols ? rows : cols;
 	muon_gram gram;
 	double *workspace = start(&gram, rows, cols, 0.25, gain, on_rows);
@@ -227,7 +232,8 @@ static void test_entries_only(void)
 	feed(&full, MUON_F64, a, 40, 300);
 	CU_ASSERT_EQUAL(memcmp(&gram.moments, &full.moments, sizeof gram.moments), 0);
 	CU_ASSERT_TRUE(isnan(gram.g[0])); /* as start() left it */
-	CU_ASSERT_EQUAL(muon_gram_singular_values(&gram, sigma, &sigma_floor, NULL), MUON_E_ARGUMENT);
+	CU_ASSERT_EQUAL(muon_gram_singular_values(&gram, sigma, &sigma_floor, NULL),
+			MUON_E_ARGUMENT);
 	muon_free(workspace);
 	muon_free(other);
 	muon_free(a);
@@ -261,7 +267,7 @@ static void test_arguments(void)
 	CU_ASSERT_EQUAL(muon_gram_init(&gram, 3, 3, NAN, NULL, false, w), MUON_E_ARGUMENT);
 	CU_ASSERT_EQUAL(muon_gram_init(&gram, INT64_MAX, 3, 1, NULL, false, w), MUON_E_TOO_LARGE);
 	CU_ASSERT_EQUAL(muon_gram_init(&gram, INT64_MAX, INT64_MAX, 1, NULL, false, w),
-	                MUON_E_TOO_LARGE);
+			MUON_E_TOO_LARGE);
 	CU_ASSERT_EQUAL(muon_gram_workspace(INT64_MAX, INT64_MAX), SIZE_MAX);
 	CU_ASSERT_EQUAL(muon_gram_workspace(INT64_C(1) << 31, INT64_C(1) << 31), SIZE_MAX);
 	CU_ASSERT_EQUAL(muon_gram_workspace(0, 4), 0);
@@ -286,7 +292,7 @@ static void test_arguments(void)
 }
 
 UNIT_SUITE(gram, {"shapes, types, leading dimension", test_shapes},
-           {"several strips and panels", test_strips},
-           {"same bits in chunks and on threads", test_same_bits}, {"gain", test_gain},
-           {"NaN and Inf", test_not_finite}, {"entries only", test_entries_only},
-           {"scale", test_scale}, {"arguments", test_arguments})
+	   {"several strips and panels", test_strips},
+	   {"same bits in chunks and on threads", test_same_bits}, {"gain", test_gain},
+	   {"NaN and Inf", test_not_finite}, {"entries only", test_entries_only},
+	   {"scale", test_scale}, {"arguments", test_arguments})

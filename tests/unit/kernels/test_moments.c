@@ -8,7 +8,7 @@
 #include <muon/kernels.h>
 #include <string.h>
 
-/* ---- rounding to bf16 -------------------------------------------------------------------------- */
+/* ---- rounding to bf16 ----------------------------------------------------------------------- */
 
 static double bf16_value(uint32_t code)
 {
@@ -50,7 +50,7 @@ static void test_round_special(void)
 	CU_ASSERT_TRUE(signbit(muon_round_bf16(-0.0)) && signbit(muon_round_bf16(-1e-300)));
 }
 
-/* ---- statistics against the definitions -------------------------------------------------------- */
+/* ---- statistics against the definitions ----------------------------------------------------- */
 
 /* Two passes in long double over everything. */
 static muon_moments reference(const double *x, size_t count)
@@ -215,7 +215,7 @@ static void test_huge(void)
 	CU_ASSERT_TRUE(m.max_abs == DBL_MAX && m.count == 200 && m.nan == 0 && m.inf == 0);
 }
 
-/* ---- closed forms ------------------------------------------------------------------------------ */
+/* ---- closed forms --------------------------------------------------------------------------- */
 
 static void test_constant(void)
 {
@@ -262,7 +262,7 @@ static void test_ramp(void)
 	CU_ASSERT_EQUAL(m.bf16_exact, 256 + 5 * 128 + 808 / 64 + 1);
 }
 
-/* ---- laws -------------------------------------------------------------------------------------- */
+/* ---- laws ----------------------------------------------------------------------------------- */
 
 static void test_same_bits(void)
 {
@@ -288,10 +288,10 @@ static void test_same_bits(void)
 }
 
 UNIT_SUITE(moments, {"bf16 rounding, every neighbour", test_round_every_bf16},
-           {"bf16 rounding, special values", test_round_special}, {"lengths", test_lengths},
-           {"mean far from 0", test_offset_mean},
-           {"heavy tail and zeros", test_heavy_tail_and_zeros},
-           {"float32 subnormals", test_float_subnormals},
-           {"float32 maximum", test_float_maximum}, {"NaN and Inf", test_not_finite},
-           {"float64 too large for the sums", test_huge}, {"constant", test_constant},
-           {"two values", test_two_values}, {"ramp", test_ramp}, {"same bits", test_same_bits})
+	   {"bf16 rounding, special values", test_round_special}, {"lengths", test_lengths},
+	   {"mean far from 0", test_offset_mean},
+	   {"heavy tail and zeros", test_heavy_tail_and_zeros},
+	   {"float32 subnormals", test_float_subnormals}, {"float32 maximum", test_float_maximum},
+	   {"NaN and Inf", test_not_finite}, {"float64 too large for the sums", test_huge},
+	   {"constant", test_constant}, {"two values", test_two_values}, {"ramp", test_ramp},
+	   {"same bits", test_same_bits})

@@ -2,7 +2,7 @@
 
 #include <float.h>
 
-/* ---- helpers ----------------------------------------------------------------------------------- */
+/* ---- helpers -------------------------------------------------------------------------------- */
 
 typedef struct result {
 	double *s;
@@ -10,8 +10,8 @@ typedef struct result {
 	int64_t k;
 } result;
 
-static result gram_values(int64_t rows, int64_t cols, muon_dtype type, const void *stored, int64_t ld,
-                          double scale)
+static result gram_values(int64_t rows, int64_t cols, muon_dtype type, const void *stored,
+			  int64_t ld, double scale)
 {
 	muon_gram gram;
 	result r = {.k = rows < cols ? rows : cols, .sigma_floor = NAN};
@@ -21,7 +21,7 @@ static result gram_values(int64_t rows, int64_t cols, muon_dtype type, const voi
 	CU_ASSERT_TRUE_FATAL(work && solver);
 	CU_ASSERT_EQUAL_FATAL(muon_gram_init(&gram, rows, cols, scale, NULL, false, work), MUON_OK);
 	int code = rows < cols ? muon_gram_add_cols(&gram, type, stored, 0, cols, ld)
-	                       : muon_gram_add_rows(&gram, type, stored, 0, rows, ld);
+			       : muon_gram_add_rows(&gram, type, stored, 0, rows, ld);
 	CU_ASSERT_EQUAL_FATAL(code, MUON_OK);
 	CU_ASSERT_EQUAL(muon_gram_singular_values(&gram, r.s, &r.sigma_floor, solver), MUON_OK);
 	muon_free(solver);
@@ -66,7 +66,7 @@ static void check_against(const result *r, const double *expected)
 	for (int64_t i = 0; i < r->k; i++)
 		if (expected[i] > 2 * r->sigma_floor)
 			wrong += fabs(r->s[i] - expected[i]) * expected[i] >
-			         r->sigma_floor * r->sigma_floor;
+				 r->sigma_floor * r->sigma_floor;
 	CU_ASSERT_EQUAL(wrong, 0);
 }
 
@@ -81,13 +81,13 @@ static void check_matrix(double *a, int64_t rows, int64_t cols, muon_dtype type,
 	muon_free(stored);
 }
 
-/* ---- from the Gram matrix ---------------------------------------------------------------------- */
+/* ---- from the Gram matrix ------------------------------------------------------------------- */
 
 static void test_gram_random(void)
 {
 	static const int64_t shapes[][2] = {{1, 1},    {1, 9},    {9, 1},    {2, 2},     {13, 7},
-	                                    {7, 13},   {64, 64},  {65, 63},  {200, 150}, {150, 200},
-	                                    {500, 40}, {40, 500}, {300, 300}};
+					    {7, 13},   {64, 64},  {65, 63},  {200, 150}, {150, 200},
+					    {500, 40}, {40, 500}, {300, 300}};
 	static const muon_dtype types[] = {MUON_F32, MUON_BF16, MUON_F64};
 	for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
 		for (size_t t = 0; t < 3; t++) {
@@ -118,7 +118,9 @@ static double *structured(int64_t rows, int64_t cols, int64_t rank, int kind)
 	for (int64_t i = 0; i < rows * rank; i++)
 		left[i] = kind == 0 ? (left[i] < 0 ? -1 : 1) : kind == 1 ? 0.1 : rint(2 * left[i]);
 	for (int64_t i = 0; i < cols * rank; i++)
-		right[i] = kind == 0 ? (right[i] < 0 ? -1 : 1) : kind == 1 ? 0.3 : rint(2 * right[i]);
+		right[i] = kind == 0   ? (right[i] < 0 ? -1 : 1)
+			   : kind == 1 ? 0.3
+				       : rint(2 * right[i]);
 	double *a = matrix_product(rows, cols, rank, left, NULL, right);
 	muon_free(left);
 	muon_free(right);
@@ -127,9 +129,9 @@ static double *structured(int64_t rows, int64_t cols, int64_t rank, int kind)
 
 static void test_gram_rank(void)
 {
-	static const int64_t cases[][3] = {{60, 60, 1},    {60, 40, 17},  {40, 60, 39},
-	                                   {256, 256, 10}, {400, 300, 200}, {2000, 100, 30},
-	                                   {100, 2000, 99}, {512, 512, 2}};
+	static const int64_t cases[][3] = {{60, 60, 1},     {60, 40, 17},    {40, 60, 39},
+					   {256, 256, 10},  {400, 300, 200}, {2000, 100, 30},
+					   {100, 2000, 99}, {512, 512, 2}};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		int64_t rows = cases[i][0], cols = cases[i][1], rank = cases[i][2];
 		check_rank(rows, cols, rank, matrix_of_rank(rows, cols, rank, i));
@@ -223,7 +225,7 @@ static void test_gram_refusals(void)
 	CU_ASSERT_EQUAL(gram_code(a, 6), MUON_E_ARGUMENT);
 }
 
-/* ---- spectra whose entropies and ranks are known ----------------------------------------------- */
+/* ---- spectra whose entropies and ranks are known -------------------------------------------- */
 
 typedef struct oracle {
 	const char *name;
@@ -285,7 +287,7 @@ static void test_spectra(void)
 				       : kind == 1 ? i < 1
 				       : kind == 2 ? i < 2
 				       : kind == 3 ? ldexp(1, -i)
-				                   : 1.0 / (i + 1);
+						   : 1.0 / (i + 1);
 			check_spectrum(shapes[shape][0], shapes[shape][1], s, &oracles[kind]);
 		}
 	static const oracle pair = {"4, 3", 0.942683189, 1.979626330, 1.922099724, 1.5625};
@@ -295,9 +297,10 @@ static void test_spectra(void)
 
 static void test_long_spectra(void)
 {
-	static const oracle harmonic = {"harmonic", 0.235690345, 179.650093, 5.094141849, 1.643934567};
+	static const oracle harmonic = {"harmonic", 0.235690345, 179.650093, 5.094141849,
+					1.643934567};
 	static const oracle geometric = {"geometric", 0.710363735, 270.338900, 135.235654,
-	                                 50.251256188};
+					 50.251256188};
 	double s[1000];
 	for (int i = 0; i < 1000; i++)
 		s[i] = 1.0 / (i + 1);
@@ -317,7 +320,7 @@ static void test_long_spectra(void)
 	muon_free(a);
 }
 
-/* ---- by LAPACK --------------------------------------------------------------------------------- */
+/* ---- by LAPACK ------------------------------------------------------------------------------ */
 
 static void test_gesdd_small_values(void)
 {
@@ -373,16 +376,19 @@ static void test_gesdd_refusals(void)
 {
 	double a[4] = {1, NAN, 0, 1}, s[2], sigma_floor, work[1000];
 	CU_ASSERT_TRUE_FATAL(muon_singular_values_gesdd_workspace(2, 2) <= 1000);
-	CU_ASSERT_EQUAL(muon_singular_values_gesdd(2, 2, a, s, &sigma_floor, work), MUON_E_NONFINITE);
+	CU_ASSERT_EQUAL(muon_singular_values_gesdd(2, 2, a, s, &sigma_floor, work),
+			MUON_E_NONFINITE);
 	a[1] = INFINITY;
-	CU_ASSERT_EQUAL(muon_singular_values_gesdd(2, 2, a, s, &sigma_floor, work), MUON_E_NONFINITE);
-	CU_ASSERT_EQUAL(muon_singular_values_gesdd(0, 2, a, s, &sigma_floor, work), MUON_E_ARGUMENT);
+	CU_ASSERT_EQUAL(muon_singular_values_gesdd(2, 2, a, s, &sigma_floor, work),
+			MUON_E_NONFINITE);
+	CU_ASSERT_EQUAL(muon_singular_values_gesdd(0, 2, a, s, &sigma_floor, work),
+			MUON_E_ARGUMENT);
 	const int64_t huge = INT64_C(1) << 40;
 	CU_ASSERT_EQUAL(muon_singular_values_gesdd_workspace(huge, 2), SIZE_MAX);
 	CU_ASSERT_EQUAL(muon_singular_values_gesdd_workspace(2, huge), SIZE_MAX);
 	CU_ASSERT_EQUAL(muon_singular_values_gesdd_workspace(INT64_MAX, INT64_MAX), SIZE_MAX);
 	CU_ASSERT_EQUAL(muon_singular_values_gesdd(huge, 2, a, s, &sigma_floor, work),
-	                MUON_E_TOO_LARGE);
+			MUON_E_TOO_LARGE);
 }
 
 static void test_blas(void)
@@ -394,11 +400,11 @@ static void test_blas(void)
 }
 
 UNIT_SUITE(singular_values, {"Gram: random matrices", test_gram_random},
-           {"Gram: zero values and the floor", test_gram_rank},
-           {"Gram: numerical rank", test_gram_numerical_rank},
-           {"Gram: tiny and huge entries", test_gram_sizes}, {"Gram: zero matrix", test_gram_zero},
-           {"Gram: refusals", test_gram_refusals}, {"known spectra", test_spectra},
-           {"known spectra of 1000", test_long_spectra},
-           {"gesdd: small values", test_gesdd_small_values}, {"gesdd: rank", test_gesdd_rank},
-           {"gesdd: tiny, huge, thin", test_gesdd_sizes},
-           {"gesdd: refusals", test_gesdd_refusals}, {"BLAS", test_blas})
+	   {"Gram: zero values and the floor", test_gram_rank},
+	   {"Gram: numerical rank", test_gram_numerical_rank},
+	   {"Gram: tiny and huge entries", test_gram_sizes}, {"Gram: zero matrix", test_gram_zero},
+	   {"Gram: refusals", test_gram_refusals}, {"known spectra", test_spectra},
+	   {"known spectra of 1000", test_long_spectra},
+	   {"gesdd: small values", test_gesdd_small_values}, {"gesdd: rank", test_gesdd_rank},
+	   {"gesdd: tiny, huge, thin", test_gesdd_sizes}, {"gesdd: refusals", test_gesdd_refusals},
+	   {"BLAS", test_blas})
