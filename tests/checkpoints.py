@@ -1,5 +1,5 @@
-"""Checkpoints read and written with h5py, NumPy and a few lines of our own, for the tests: nothing of
-muonspec's readers is trusted. Needs python3-numpy and python3-h5py."""
+"""Checkpoints read and written with h5py, NumPy and a few lines of our own, for the tests: nothing
+of muonspec's readers is trusted. Needs python3-numpy and python3-h5py."""
 import glob
 import json
 import os

@@ -4,8 +4,8 @@
 usage: compare_numpy.py MUONSPEC DATA_FOLDER
 
 Reads the files with checkpoints.py, so that nothing of muonspec's readers is trusted: every tensor
-must be accounted for, shapes and orientation must be as the layouts say, and six metrics must agree.
-Needs python3-numpy and python3-h5py; skips without them."""
+must be accounted for, shapes and orientation must be as the layouts say, and six metrics must
+agree. Needs python3-numpy and python3-h5py; skips without them."""
 import json
 import os
 import re

@@ -25,7 +25,8 @@ except ImportError:
     sys.exit(0)
 
 MUONSPEC, DATA = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
-EXAMPLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "notebooks-data", "example")
+HERE = os.path.dirname(os.path.abspath(__file__))
+EXAMPLE = os.path.join(HERE, "..", "notebooks-data", "example")
 SCRATCH = tempfile.mkdtemp(prefix="muonspec-same-")
 
 
@@ -105,7 +106,8 @@ def case_formats():
                                   {k: from_array(x) for k, x in arrays.items()})
     np.savez(file("same.npz"), **arrays)
     np.savez_compressed(file("packed.npz"), **arrays)
-    np.savez(file("fortran.npz"), **{k: np.asfortranarray(x) for k, x in arrays.items()})
+    np.savez(file("fortran.npz"), **{
+        k: np.asfortranarray(x) if x.ndim > 1 else x for k, x in arrays.items()})
     reference = analyze(file("same.h5"))
     ok = sum(m["status"] == "ok" for m in reference["matrices"])
     expect(ok == 3 * (5 + 4 + 2), "analyzed", ok)
@@ -230,8 +232,7 @@ def same_tensors(path, expected):
     found = checkpoints.read(path)
     for name, tensor in expected.items():
         expect(name in found, "lost", name, "in", os.path.basename(path))
-        expect(found[name].dtype == tensor.dtype and tuple(found[name].shape) == tuple(tensor.shape),
-               name, "is", found[name][:2], "was", tensor[:2])
+        expect(found[name][:2] == tensor[:2], name, "is", found[name][:2], "was", tensor[:2])
         expect(found[name].raw == tensor.raw, name, "has other bits")
     return set(found)
 

@@ -47,26 +47,35 @@ static int unknown_verb(const char *name)
 	return muon_exit_status(MUON_E_USAGE);
 }
 
-static int run(const verb_spec *verb, int argc, char **argv)
+static int run_options(const verb_spec *verb, tool_options *options)
 {
-	tool_options options;
-	muon_error err = {0};
-	if (parse_options(&options, verb, argc, argv, &err)) {
-		fprintf(stderr, "muonspec %s: %s\n", verb->name, err.message);
-		return muon_exit_status(err.code);
-	}
-	if (options.help || options.version) {
-		if (options.help)
+	if (options->help || options->version) {
+		if (options->help)
 			print_help(stdout, verb);
 		else
 			printf("muonspec %s\n", muon_version());
 		return fflush(stdout) ? muon_exit_status(MUON_E_WRITE) : 0;
 	}
 	if (verb == find_verb("convert"))
-		options.output = options.arguments[1];
+		options->output = options->arguments[1];
 	/* MUONSPEC_NO_CHILD keeps everything in one process, for debuggers and valgrind */
-	return verb->reads_files && !getenv("MUONSPEC_NO_CHILD") ? supervise(verb, &options)
-	                                                         : run_verb(verb, &options);
+	return verb->reads_files && !getenv("MUONSPEC_NO_CHILD") ? supervise(verb, options)
+	                                                         : run_verb(verb, options);
+}
+
+static int run(const verb_spec *verb, int argc, char **argv)
+{
+	tool_options options;
+	muon_error err = {0};
+	int status;
+	if (parse_options(&options, verb, argc, argv, &err)) {
+		fprintf(stderr, "muonspec %s: %s\n", verb->name, err.message);
+		status = muon_exit_status(err.code);
+	} else {
+		status = run_options(verb, &options);
+	}
+	release_options(&options);
+	return status;
 }
 
 int main(int argc, char **argv)

@@ -24,16 +24,10 @@ int metric_named(const char *name, size_t length, size_t *index, muon_error *err
 	                        "unknown metric '%s'; 'muonspec metrics' lists them", shown);
 }
 
-int metric_list(const char *list, size_t **metrics, size_t *count, muon_error *err)
+/* Add the metrics that the list names, each once, to `chosen`, which has room for all. */
+static int choose_metrics(const char *list, size_t *chosen, size_t *count, muon_error *err)
 {
-	size_t all = mspec_metric_count(), *chosen = muon_alloc(all, sizeof *chosen);
-	if (!chosen)
-		return muon_fail(err, MUON_E_MEMORY, NULL, "out of memory");
-	*metrics = chosen;
-	*count = 0;
-	for (; !list && *count < all; ++*count)
-		chosen[*count] = *count;
-	while (list && *list) {
+	while (*list) {
 		size_t length = strcspn(list, ","), index, i = 0;
 		int code = metric_named(list, length, &index, err);
 		if (code)
@@ -45,4 +39,21 @@ int metric_list(const char *list, size_t **metrics, size_t *count, muon_error *e
 		list += length + (list[length] == ',');
 	}
 	return *count ? MUON_OK : muon_fail(err, MUON_E_USAGE, NULL, "--metrics names no metric");
+}
+
+int metric_list(const char *list, size_t **metrics, size_t *count, muon_error *err)
+{
+	size_t all = mspec_metric_count(), *chosen = muon_alloc(all, sizeof *chosen);
+	*metrics = NULL;
+	*count = 0;
+	if (!chosen)
+		return muon_fail(err, MUON_E_MEMORY, NULL, "out of memory");
+	for (; !list && *count < all; ++*count)
+		chosen[*count] = *count;
+	int code = list ? choose_metrics(list, chosen, count, err) : MUON_OK;
+	if (code)
+		muon_free(chosen);
+	else
+		*metrics = chosen;
+	return code;
 }

@@ -8,7 +8,8 @@
  * name. */
 int metric_named(const char *name, size_t length, size_t *index, muon_error *err);
 
-/* The indices that a comma-separated list names, without repetitions; all metrics for NULL. */
+/* The indices that a comma-separated list names, without repetitions; all metrics for NULL. There
+ * is room for all. Release with muon_free. */
 int metric_list(const char *list, size_t **metrics, size_t *count, muon_error *err);
 
 #endif

@@ -338,6 +338,13 @@ int parse_options(tool_options *options, const verb_spec *verb, int argc, char *
 	return check_arguments(options, verb, err);
 }
 
+void release_options(tool_options *options)
+{
+	muon_free(options->include.items);
+	muon_free(options->exclude.items);
+	*options = (tool_options){0};
+}
+
 /* ---- help -------------------------------------------------------------------------------- */
 
 /* The words of the text from column 28 on, in lines of up to 80 columns. */

@@ -47,8 +47,9 @@ typedef struct verb_spec {
 } verb_spec;
 
 /* Fill `options` from argv (argv[0] is the verb). MUON_E_USAGE with a message naming the nearest
- * option where one is unknown. */
+ * option where one is unknown. Release them also after a failure. */
 int parse_options(tool_options *options, const verb_spec *verb, int argc, char **argv, muon_error *err);
+void release_options(tool_options *options);
 
 void print_help(FILE *to, const verb_spec *verb); /* of one verb */
 void print_usage(FILE *to, const verb_spec *verbs, size_t count);

@@ -84,8 +84,10 @@ int run_analyze(const tool_options *options, muon_error *err)
 		code = find_order(options, metrics, &metric_count, &order, err);
 	if (!code)
 		code = open_checkpoint(&checkpoint, options->arguments[0], err);
-	if (code)
+	if (code) {
+		muon_free(metrics);
 		return code;
+	}
 	if (options->output)
 		code = output_file_claim(&temporary, options->output, options->arguments[0], err);
 	const mspec_analyze_options how = {

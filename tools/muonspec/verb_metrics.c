@@ -4,6 +4,8 @@
 #include "screen.h"
 #include "verbs.h"
 
+#include "base/memory.h"
+
 static void print_table(const size_t *metrics, size_t count, bool colors)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -42,12 +44,9 @@ static void print_csv(const size_t *metrics, size_t count)
 	}
 }
 
-int run_metrics(const tool_options *options, muon_error *err)
+static int print(const size_t *metrics, size_t count, const tool_options *options, muon_error *err)
 {
-	size_t *metrics, count;
-	int code = metric_list(options->metrics, &metrics, &count, err);
-	if (code)
-		return code;
+	int code = MUON_OK;
 	switch (options->format) {
 	case FORMAT_JSON:
 		return print_json(metrics, count, err);
@@ -62,4 +61,14 @@ int run_metrics(const tool_options *options, muon_error *err)
 		print_table(metrics, count, screen_colors(options));
 		return MUON_OK;
 	}
+}
+
+int run_metrics(const tool_options *options, muon_error *err)
+{
+	size_t *metrics, count;
+	int code = metric_list(options->metrics, &metrics, &count, err);
+	if (!code)
+		code = print(metrics, count, options, err);
+	muon_free(metrics);
+	return code;
 }

@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* ---- the checkpoints --------------------------------------------------------------------------- */
+/* ---- the checkpoints ------------------------------------------------------------------ */
 
 typedef struct spec {
 	const char *name;
@@ -123,7 +123,7 @@ static void write_file(const char *path, const spec *specs, size_t count)
 	for (size_t i = 0; i < count; i++) {
 		void *bytes = make_elements(&specs[i], NULL);
 		mspec_hdf5_dataset(writer, specs[i].name, specs[i].dtype, specs[i].rank,
-		                   specs[i].dims, &err);
+				   specs[i].dims, &err);
 		mspec_hdf5_append(writer, bytes, (int64_t)elements_of(&specs[i]), &err);
 		free(bytes);
 	}
@@ -166,7 +166,7 @@ static double *values_of(const char *name, const spec **found)
 	return values;
 }
 
-/* ---- reports ------------------------------------------------------------------------------------ */
+/* ---- reports -------------------------------------------------------------------------- */
 
 static mspec_analysis *analyze(mspec_checkpoint *checkpoint, const mspec_analyze_options *options)
 {
@@ -179,7 +179,7 @@ static mspec_analysis *analyze(mspec_checkpoint *checkpoint, const mspec_analyze
 }
 
 static void refuse(mspec_checkpoint *checkpoint, const mspec_analyze_options *options, int code,
-                   const char *where, const char *message)
+		   const char *where, const char *message)
 {
 	mspec_analysis *analysis = NULL;
 	muon_error err = {0};
@@ -226,18 +226,19 @@ static bool same_row(const mspec_row *a, const mspec_row *b, size_t metrics)
 {
 	const mspec_spectrum *s = &a->spectrum, *t = &b->spectrum;
 	bool same = a->code == b->code && !strcmp(a->status, b->status) && same_notes(a, b) &&
-	            !memcmp(a->values, b->values, metrics * sizeof *a->values) &&
-	            !memcmp(&s->moments, &t->moments, sizeof s->moments) &&
-	            !memcmp(&s->sigma_floor, &t->sigma_floor, sizeof(double)) &&
-	            !s->sigma == !t->sigma;
-	return same && (!s->sigma || !memcmp(s->sigma, t->sigma, (size_t)s->count * sizeof(double)));
+		    !memcmp(a->values, b->values, metrics * sizeof *a->values) &&
+		    !memcmp(&s->moments, &t->moments, sizeof s->moments) &&
+		    !memcmp(&s->sigma_floor, &t->sigma_floor, sizeof(double)) &&
+		    !s->sigma == !t->sigma;
+	return same &&
+	       (!s->sigma || !memcmp(s->sigma, t->sigma, (size_t)s->count * sizeof(double)));
 }
 
 /* The same to the last bit. */
 static bool same_analysis(const mspec_analysis *a, const mspec_analysis *b)
 {
 	bool same = a->views.count == b->views.count && a->metric_count == b->metric_count &&
-	            a->group_count == b->group_count;
+		    a->group_count == b->group_count;
 	for (size_t i = 0; same && i < a->views.count; i++) {
 		same = same_row(&a->rows[i], &b->rows[i], a->metric_count);
 		if (!same)
@@ -245,11 +246,11 @@ static bool same_analysis(const mspec_analysis *a, const mspec_analysis *b)
 	}
 	for (size_t g = 0; same && g < a->group_count; g++)
 		same = !memcmp(a->groups[g].summaries, b->groups[g].summaries,
-		               a->metric_count * sizeof *a->groups[g].summaries);
+			       a->metric_count * sizeof *a->groups[g].summaries);
 	return same;
 }
 
-/* ---- allocators --------------------------------------------------------------------------------- */
+/* ---- allocators ----------------------------------------------------------------------- */
 
 /* Counts bytes, or fails from the k-th allocation on, or only at the k-th. */
 typedef struct watched {
@@ -270,8 +271,8 @@ static void *watched_resize(void *state, void *block, size_t bytes)
 		memcpy(&old, head, sizeof old);
 	pthread_mutex_lock(&w->lock);
 	w->allocations++;
-	bool fails = w->fail_at && (w->fail_once ? w->allocations == w->fail_at
-	                                         : w->allocations >= w->fail_at);
+	bool fails = w->fail_at &&
+		     (w->fail_once ? w->allocations == w->fail_at : w->allocations >= w->fail_at);
 	w->failed |= fails;
 	char *grown = fails ? NULL : realloc(head, bytes + HEAD);
 	if (grown) {
@@ -312,7 +313,7 @@ static void stop_watching(watched *w)
 	CU_ASSERT_EQUAL(w->live, 0);
 }
 
-/* Bytes that an analysis of the large checkpoint takes at most, above what keeping it open takes. */
+/* Bytes that an analysis takes at most, above what keeping the checkpoint open takes. */
 static size_t peak_of(mspec_checkpoint *(*open)(void), const mspec_analyze_options *options)
 {
 	watched w = {0};
@@ -329,16 +330,15 @@ static size_t peak_of(mspec_checkpoint *(*open)(void), const mspec_analyze_optio
 	return w.peak - before;
 }
 
-/* ---- cases -------------------------------------------------------------------------------------- */
+/* ---- cases ---------------------------------------------------------------------------- */
 
 static void check_threads(mspec_checkpoint *checkpoint, int64_t max_memory)
 {
 	static const int threads[] = {1, 2, 3, 5};
 	mspec_analysis *reference = NULL;
 	for (size_t i = 0; i < sizeof threads / sizeof *threads; i++) {
-		const mspec_analyze_options options = {.threads = threads[i],
-		                                       .keep_spectra = true,
-		                                       .max_memory = i ? max_memory : 0};
+		const mspec_analyze_options options = {
+		    .threads = threads[i], .keep_spectra = true, .max_memory = i ? max_memory : 0};
 		mspec_analysis *analysis = analyze(checkpoint, &options);
 		CU_ASSERT_EQUAL(analysis->threads, threads[i]);
 		if (!reference) {
@@ -395,7 +395,7 @@ static void test_long(void)
 		UNIT_CLOSE(value(a, name, "max_abs"), greatest, 0);
 		/* of the singular values: the same sum if the Gram matrix got every block */
 		UNIT_CLOSE(value(a, name, "stable_rank"),
-		           pow(frobenius / value(a, name, "spectral_norm"), 2), 1e-12);
+			   pow(frobenius / value(a, name, "spectral_norm"), 2), 1e-12);
 		free(x);
 	}
 	mspec_analysis_destroy(&a);
@@ -404,13 +404,15 @@ static void test_long(void)
 
 static void check_methods(mspec_checkpoint *checkpoint, const char *const *exclude, size_t count)
 {
-	static const char *const metrics[] = {"spectral_norm", "nuclear_norm", "svd_entropy",
-	                                      "stable_rank",   "effective_rank", "condition_number",
-	                                      "participation_ratio", "mp_edge_ratio",
-	                                      "numerical_rank", "rms", "output_rms"};
+	static const char *const metrics[] = {"spectral_norm",       "nuclear_norm",
+					      "svd_entropy",         "stable_rank",
+					      "effective_rank",      "condition_number",
+					      "participation_ratio", "mp_edge_ratio",
+					      "numerical_rank",      "rms",
+					      "output_rms"};
 	mspec_analyze_options options = {.view = {.exclude = exclude, .exclude_count = count},
-	                                 .threads = 2,
-	                                 .keep_spectra = true};
+					 .threads = 2,
+					 .keep_spectra = true};
 	mspec_analysis *gram = analyze(checkpoint, &options);
 	options.svd = MUON_SVD_GESDD;
 	mspec_analysis *gesdd = analyze(checkpoint, &options);
@@ -424,7 +426,8 @@ static void check_methods(mspec_checkpoint *checkpoint, const char *const *exclu
 			worst = fmax(worst, fabs(a->spectrum.sigma[k] - b->spectrum.sigma[k]));
 		CU_ASSERT_TRUE(worst <= 1e-9 * first);
 		for (size_t k = 0; first > 0 && k < sizeof metrics / sizeof *metrics; k++) {
-			double x = value_of(gram, a, metrics[k]), y = value_of(gesdd, b, metrics[k]);
+			double x = value_of(gram, a, metrics[k]),
+			       y = value_of(gesdd, b, metrics[k]);
 			CU_ASSERT_EQUAL(isnan(x), isnan(y));
 			if (!isnan(y))
 				UNIT_CLOSE(x, y, 1e-9);
@@ -455,17 +458,19 @@ static void test_extreme_scales(void)
 		x[i] *= 0x1p700;
 	double rms = sqrt(naive_sumsq(x, 33 * 21) / (33 * 21));
 	UNIT_CLOSE(value(a, "tiny.weight", "frobenius_norm") * 0x1p700, rms * sqrt(33 * 21), 1e-12);
-	UNIT_CLOSE(value(a, "vast.weight", "frobenius_norm") * 0x1p-700, rms * sqrt(33 * 21), 1e-12);
-	CU_ASSERT_EQUAL(value(a, "tiny.weight", "svd_entropy"), value(a, "vast.weight", "svd_entropy"));
+	UNIT_CLOSE(value(a, "vast.weight", "frobenius_norm") * 0x1p-700, rms * sqrt(33 * 21),
+		   1e-12);
+	CU_ASSERT_EQUAL(value(a, "tiny.weight", "svd_entropy"),
+			value(a, "vast.weight", "svd_entropy"));
 	CU_ASSERT_EQUAL(value(a, "tiny.weight", "spectral_norm") * 0x1p700 * 0x1p700,
-	                value(a, "vast.weight", "spectral_norm"));
+			value(a, "vast.weight", "spectral_norm"));
 	free(x);
 	mspec_analysis_destroy(&a);
 	mspec_close(&checkpoint);
 }
 
-/* The same bits; or none, with the reason, where sums of squares leave the range of float64 and only
- * singular values can tell. */
+/* The same bits; or none, with the reason, where sums of squares leave the range of float64 and
+ * only singular values can tell. */
 static void compare_entries_value(const mspec_row *one, double expected)
 {
 	bool extreme = strstr(one->tensor_name, "tiny") || strstr(one->tensor_name, "vast");
@@ -503,9 +508,11 @@ static void test_entries_only(void)
 	mspec_checkpoint *checkpoint = open_small();
 	check_entries_only(checkpoint);
 	const size_t rms = mspec_metric_find("rms");
-	const mspec_analyze_options options = {.metrics = &rms, .metric_count = 1, .keep_spectra = true};
+	const mspec_analyze_options options = {
+	    .metrics = &rms, .metric_count = 1, .keep_spectra = true};
 	mspec_analysis *a = analyze(checkpoint, &options);
-	CU_ASSERT_PTR_NOT_NULL(row_of(a, "square.weight")->spectrum.sigma); /* asked for another way */
+	CU_ASSERT_PTR_NOT_NULL(
+	    row_of(a, "square.weight")->spectrum.sigma); /* asked for another way */
 	mspec_analysis_destroy(&a);
 	mspec_close(&checkpoint);
 }
@@ -515,8 +522,8 @@ static void test_chosen_metrics(void)
 {
 	const size_t chosen[] = {mspec_metric_find("spectral_norm"), mspec_metric_find("rms")};
 	mspec_checkpoint *checkpoint = open_small();
-	mspec_analysis *a = analyze(
-	    checkpoint, &(mspec_analyze_options){.metrics = chosen, .metric_count = 2});
+	mspec_analysis *a =
+	    analyze(checkpoint, &(mspec_analyze_options){.metrics = chosen, .metric_count = 2});
 	mspec_analysis *all = analyze(checkpoint, &(mspec_analyze_options){.threads = 1});
 	CU_ASSERT_EQUAL(a->metric_count, 2);
 	CU_ASSERT_EQUAL(all->metric_count, mspec_metric_count());
@@ -538,7 +545,7 @@ static const char *nonfinite_file(void)
 {
 	static const int64_t dims[] = {9, 7};
 	static const mspec_declared tensors[] = {{"a.weight", MUON_F32, 2, dims},
-	                                         {"b.weight", MUON_F32, 2, dims}};
+						 {"b.weight", MUON_F32, 2, dims}};
 	static const char *const none[] = {NULL};
 	const char *path = scratch_path("analyze-nonfinite.safetensors");
 	mspec_safetensors_writer *writer;
@@ -548,7 +555,8 @@ static const char *nonfinite_file(void)
 	x[0][5] = x[0][60] = NAN;
 	x[0][0] = x[0][30] = INFINITY;
 	x[0][62] = -INFINITY;
-	CU_ASSERT_EQUAL_FATAL(mspec_safetensors_create(&writer, path, tensors, 2, none, NULL), MUON_OK);
+	CU_ASSERT_EQUAL_FATAL(mspec_safetensors_create(&writer, path, tensors, 2, none, NULL),
+			      MUON_OK);
 	mspec_safetensors_append(writer, x, sizeof x, NULL);
 	CU_ASSERT_EQUAL_FATAL(mspec_safetensors_finish(&writer, NULL), MUON_OK);
 	return path;
@@ -595,7 +603,7 @@ static void test_unreadable(void)
 	mspec_analysis_destroy(&a);
 	static const char *const include[] = {"b*"};
 	const mspec_analyze_options strict = {.view = {.include = include, .include_count = 1},
-	                                      .strict = true};
+					      .strict = true};
 	refuse(checkpoint, &strict, MUON_E_READ, "b.weight", "");
 	mspec_close(&checkpoint);
 }
@@ -615,8 +623,8 @@ static void test_memory_limit(void)
 	CU_ASSERT_PTR_NOT_NULL(strstr(row->notes[0], "--max-memory allows 4.000"));
 	CU_ASSERT_TRUE(isnan(row->values[0]));
 	CU_ASSERT_PTR_NULL(row->spectrum.sigma);
-	CU_ASSERT_TRUE(same_row(row_of(a, "medium.weight"), row_of(all, "medium.weight"),
-	                        a->metric_count));
+	CU_ASSERT_TRUE(
+	    same_row(row_of(a, "medium.weight"), row_of(all, "medium.weight"), a->metric_count));
 	mspec_analysis_destroy(&a);
 	mspec_analysis_destroy(&all);
 	options.strict = true;
@@ -629,8 +637,10 @@ static void test_memory_limit(void)
 static mspec_checkpoint *open_mixed(void)
 {
 	static const spec mixed[] = {
-	    {"a.weight", MUON_BF16, 2, {3800, 200}, 1}, {"b.weight", MUON_BF16, 2, {3800, 200}, 1},
-	    {"c.weight", MUON_F64, 2, {400, 400}, 1},   {"d.weight", MUON_F64, 2, {400, 400}, 1},
+	    {"a.weight", MUON_BF16, 2, {3800, 200}, 1},
+	    {"b.weight", MUON_BF16, 2, {3800, 200}, 1},
+	    {"c.weight", MUON_F64, 2, {400, 400}, 1},
+	    {"d.weight", MUON_F64, 2, {400, 400}, 1},
 	};
 	return open_made("analyze-mixed.h5", mixed, sizeof mixed / sizeof *mixed);
 }
@@ -656,9 +666,10 @@ static void test_memory_in_flight(void)
 		options.view.include = one_each + 1;
 		size_t square = peak_of(open_mixed, &options);
 		size_t enough = square > 2 * tall ? square : 2 * tall;
-		options = (mspec_analyze_options){
-		    .threads = 2, .svd = (muon_svd_method)svd, .max_memory = (int64_t)enough,
-		    .progress = linger};
+		options = (mspec_analyze_options){.threads = 2,
+						  .svd = (muon_svd_method)svd,
+						  .max_memory = (int64_t)enough,
+						  .progress = linger};
 		size_t peak = peak_of(open_mixed, &options);
 		CU_ASSERT_TRUE(peak > enough / 2);
 		CU_ASSERT_TRUE(peak <= enough + 50000); /* the report itself comes on top */
@@ -667,7 +678,7 @@ static void test_memory_in_flight(void)
 
 /* sum over the matrix of (x g)^2, x[i][j] with i the output and j the input */
 static double naive_output_rms(const double *x, int64_t rows, int64_t cols, int64_t row_step,
-                               int64_t col_step, const double *gain)
+			       int64_t col_step, const double *gain)
 {
 	double sum = 0;
 	for (int64_t i = 0; i < rows; i++)
@@ -699,13 +710,13 @@ static void test_gain(void)
 		check_output_rms(a, "model.layers.0.self_attn.q_proj.weight", layer);
 		check_output_rms(a, "model.layers.0.self_attn.k_proj.weight", layer);
 		check_output_rms(a, "model.layers.0.mlp.gate_proj.weight",
-		                 "model.layers.0.post_attention_layernorm.weight");
+				 "model.layers.0.post_attention_layernorm.weight");
 		check_output_rms(a, "square.weight", NULL);
 		/* GPT-2: [in, 3 out], so that the gain is along the stored rows */
 		double *x = values_of("transformer.h.0.attn.c_attn.weight", NULL);
 		double *gain = values_of("transformer.h.0.ln_1.weight", NULL);
 		UNIT_CLOSE(value(a, "transformer.h.0.attn.c_attn.weight[k]", "output_rms"),
-		           naive_output_rms(x + 24, 24, 24, 1, 72, gain), 1e-12);
+			   naive_output_rms(x + 24, 24, 24, 1, 72, gain), 1e-12);
 		free(x);
 		free(gain);
 		mspec_analysis_destroy(&a);
@@ -750,7 +761,8 @@ static void check_group(const mspec_analysis *a, const mspec_group_row *group)
 
 static void test_groups(void)
 {
-	static const char *const expected[] = {"AttnQO", "AttnKV", "Experts", "Dense", "Conv", "Other"};
+	static const char *const expected[] = {"AttnQO", "AttnKV", "Experts",
+					       "Dense",  "Conv",   "Other"};
 	mspec_checkpoint *checkpoint = open_small();
 	mspec_analysis *a = analyze(checkpoint, &(mspec_analyze_options){.threads = 2});
 	CU_ASSERT_EQUAL_FATAL(a->group_count, sizeof expected / sizeof *expected);
@@ -777,13 +789,14 @@ static void test_rows(void)
 	CU_ASSERT_EQUAL(a->views.count, SMALL - 4 + (EXPERTS - 1) + 2);
 	bool skipped = false;
 	for (size_t i = 0; i < a->views.skipped_count; i++)
-		skipped |= !strcmp(mspec_tensor_at(checkpoint, a->views.skipped[i].tensor)->name, name);
+		skipped |=
+		    !strcmp(mspec_tensor_at(checkpoint, a->views.skipped[i].tensor)->name, name);
 	CU_ASSERT_TRUE(skipped);
 	const mspec_row *conv = row_of(a, "conv.weight");
 	CU_ASSERT_EQUAL(conv->matrix->rows, 8);
 	CU_ASSERT_EQUAL(conv->matrix->cols, 36);
 	CU_ASSERT_STRING_EQUAL(row_of(a, "model.layers.0.mlp.experts.w1[2]")->tensor_name,
-	                       "model.layers.0.mlp.experts.w1");
+			       "model.layers.0.mlp.experts.w1");
 	const mspec_row *square = row_of(a, "square.weight");
 	double expected = square->values[mspec_metric_find("rms")];
 	mspec_analysis_destroy(&a);
@@ -806,7 +819,7 @@ static bool see(void *state, const mspec_progress *p)
 {
 	seen *s = state;
 	s->ordered = s->ordered && p->done >= s->last.done && p->work_done >= s->last.work_done &&
-	             p->seconds >= s->last.seconds;
+		     p->seconds >= s->last.seconds;
 	s->last = *p;
 	return ++s->calls != s->stop_at;
 }
@@ -829,9 +842,10 @@ static void test_progress(void)
 	mspec_close(&checkpoint);
 }
 
-/* ---- the file of spectra ------------------------------------------------------------------------ */
+/* ---- the file of spectra -------------------------------------------------------------- */
 
-static void check_column(mspec_checkpoint *file, const char *name, const void *expected, size_t bytes)
+static void check_column(mspec_checkpoint *file, const char *name, const void *expected,
+			 size_t bytes)
 {
 	char path[128];
 	snprintf(path, sizeof path, "matrices/%s", name);
@@ -863,7 +877,7 @@ static void check_spectra_file(const mspec_analysis *a, const char *path)
 		for (size_t i = 0; i < count; i++)
 			numbers[i] = a->rows[i].values[k];
 		check_column(file, mspec_metric_at(a->metrics[k])->name, numbers,
-		             count * sizeof *numbers);
+			     count * sizeof *numbers);
 	}
 	double *sigma = malloc((total + 1) * sizeof *sigma);
 	for (size_t i = 0; i < count; i++)
@@ -885,7 +899,8 @@ static void test_spectra_file(void)
 {
 	mspec_checkpoint *checkpoint = open_small();
 	muon_error err = {0};
-	for (int64_t limit = 0; limit < 2; limit++) { /* with 1 byte of memory, no spectrum at all */
+	for (int64_t limit = 0; limit < 2;
+	     limit++) { /* with 1 byte of memory, no spectrum at all */
 		const mspec_analyze_options options = {.keep_spectra = true, .max_memory = limit};
 		mspec_analysis *a = analyze(checkpoint, &options);
 		const char *path = scratch_path("analyze-spectra.h5");
@@ -898,7 +913,7 @@ static void test_spectra_file(void)
 	mspec_close(&checkpoint);
 }
 
-/* ---- memory that runs out ----------------------------------------------------------------------- */
+/* ---- memory that runs out ------------------------------------------------------------- */
 
 /* An analysis in which allocations fail must say so, or be as it is without. */
 static void judge(int code, const mspec_analysis *a, const mspec_analysis *reference)
@@ -966,11 +981,11 @@ static void test_allocations(void)
 }
 
 UNIT_SUITE(analyze, {"threads give the same bits", test_threads},
-           {"long matrices, block by block", test_long}, {"gram and gesdd agree", test_methods},
-           {"extreme scales", test_extreme_scales}, {"entry statistics only", test_entries_only},
-           {"chosen metrics", test_chosen_metrics}, {"NaN and Inf", test_nonfinite},
-           {"unreadable", test_unreadable}, {"a limit of memory", test_memory_limit},
-           {"memory in flight", test_memory_in_flight}, {"gains of norms", test_gain},
-           {"group summaries", test_groups}, {"rows and what is left out", test_rows},
-           {"progress", test_progress}, {"the file of spectra", test_spectra_file},
-           {"failing allocations", test_allocations})
+	   {"long matrices, block by block", test_long}, {"gram and gesdd agree", test_methods},
+	   {"extreme scales", test_extreme_scales}, {"entry statistics only", test_entries_only},
+	   {"chosen metrics", test_chosen_metrics}, {"NaN and Inf", test_nonfinite},
+	   {"unreadable", test_unreadable}, {"a limit of memory", test_memory_limit},
+	   {"memory in flight", test_memory_in_flight}, {"gains of norms", test_gain},
+	   {"group summaries", test_groups}, {"rows and what is left out", test_rows},
+	   {"progress", test_progress}, {"the file of spectra", test_spectra_file},
+	   {"failing allocations", test_allocations})
