@@ -1,4 +1,6 @@
 /* analyze: the spectra and metrics of every matrix of a checkpoint. */
+#include "analysis/matrix_spectrum.h"
+
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/pool.h"
@@ -10,10 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Bytes of stored data that are read and fed to the kernels at a time: large enough to read
- * quickly, small enough that several workers stay within a small footprint. */
-enum { BLOCK_BYTES = 8 << 20 };
-
 /* One matrix to do, with what it costs. */
 typedef struct analyze_job {
 	size_t row;
@@ -24,10 +22,9 @@ typedef struct analyze_job {
 
 typedef struct analysis_run {
 	mspec_analysis *result;
-	mspec_checkpoint *checkpoint;
 	const mspec_analyze_options *options;
 	unsigned needs; /* of the metrics chosen */
-	bool wants_gain;
+	mspec_spectrum_source source;
 	muon_arena *arena; /* guarded by report_lock */
 	pthread_mutex_t read_lock;
 	pthread_mutex_t report_lock;
@@ -48,67 +45,6 @@ static double decomposition_flops(int64_t rows, int64_t cols)
 	return m * n * n + 4.0 / 3.0 * n * n * n;
 }
 
-static bool needs_sigma(unsigned needs)
-{
-	return needs & (MSPEC_NEEDS_SIGMA | MSPEC_NEEDS_POWER_LAW);
-}
-
-/* Rows (or columns, for wide matrices) of the stored matrix that are read at a time: a multiple of
- * the kernels' panel depth and a function of the shape alone, so that results don't depend on how
- * many workers there are. */
-static int64_t block_lines(const mspec_matrix *m)
-{
-	int64_t line = m->stored_rows < m->stored_cols ? m->stored_rows : m->stored_cols;
-	int64_t lines = m->stored_rows < m->stored_cols ? m->stored_cols : m->stored_rows;
-	int64_t depth = muon_gram_panel_depth(m->stored_rows, m->stored_cols);
-	int64_t count = BLOCK_BYTES / (line * (int64_t)muon_dtype_size(m->dtype));
-	count = count / depth * depth;
-	if (count < depth)
-		count = depth;
-	return count < lines ? count : lines;
-}
-
-static double block_bytes(const mspec_matrix *m)
-{
-	int64_t line = m->stored_rows < m->stored_cols ? m->stored_rows : m->stored_cols;
-	return (double)block_lines(m) * (double)line * (double)muon_dtype_size(m->dtype);
-}
-
-/* What one matrix takes, in bytes or doubles. */
-typedef struct scratch_sizes {
-	size_t block, workspace, solver, sigma;
-} scratch_sizes;
-
-static scratch_sizes find_sizes(const analysis_run *run, const mspec_matrix *m)
-{
-	size_t entries = (size_t)m->rows * (size_t)m->cols;
-	size_t line = (size_t)m->stored_cols * muon_dtype_size(m->dtype);
-	scratch_sizes s = {.block = (size_t)block_bytes(m),
-	                   .workspace = muon_gram_workspace(m->stored_rows, m->stored_cols)};
-	if (!needs_sigma(run->needs))
-		return s;
-	s.sigma = (size_t)(m->rows < m->cols ? m->rows : m->cols);
-	if (run->options->svd == MUON_SVD_GRAM) {
-		s.solver = muon_gram_singular_values_workspace((int64_t)s.sigma);
-		return s;
-	}
-	/* gesdd reads whole stored rows, as many as there is room for */
-	s.block = s.block > line ? s.block : line;
-	s.workspace = s.workspace > entries ? s.workspace : entries;
-	s.solver = muon_singular_values_gesdd_workspace(m->stored_rows, m->stored_cols);
-	return s;
-}
-
-static double working_bytes(const analysis_run *run, const mspec_matrix *m)
-{
-	scratch_sizes s = find_sizes(run, m);
-	double doubles = (double)s.workspace + (double)s.solver + (double)s.sigma;
-	double k = (double)(m->rows < m->cols ? m->rows : m->cols);
-	if (!needs_sigma(run->needs))
-		doubles -= k * k; /* the Gram matrix stays untouched, so it takes no memory */
-	return (double)s.block + doubles * sizeof(double);
-}
-
 static int compare_jobs(const void *a, const void *b)
 {
 	const analyze_job *x = a, *y = b;
@@ -119,84 +55,7 @@ static int compare_jobs(const void *a, const void *b)
 	return x->row < y->row ? -1 : x->row > y->row;
 }
 
-/* ---- one matrix -------------------------------------------------------------------------- */
-
-/* What a worker needs for the matrix it has in hand. */
-typedef struct scratch {
-	void *block;       /* stored elements */
-	size_t block_size; /* bytes */
-	double *workspace; /* Gram matrix and panel; the whole matrix for gesdd */
-	double *solver;
-	double *sigma;
-	double *gain;
-} scratch;
-
-static void scratch_release(scratch *s)
-{
-	muon_free_aligned(s->block);
-	muon_free_aligned(s->workspace);
-	muon_free_aligned(s->solver);
-	muon_free(s->gain);
-	*s = (scratch){.sigma = s->sigma};
-}
-
-static int read_block(analysis_run *run, const mspec_matrix *m, int64_t row, int64_t rows,
-                      int64_t col, int64_t cols, void *buffer, muon_error *err)
-{
-	pthread_mutex_lock(&run->read_lock);
-	int code = mspec_read_block(run->checkpoint, m, row, rows, col, cols, buffer, err);
-	pthread_mutex_unlock(&run->read_lock);
-	return code;
-}
-
-/* The gain of the norm before the matrix as float64, or NULL where there is none. */
-static int read_gain(analysis_run *run, const mspec_matrix *m, double **gain, muon_error *err)
-{
-	*gain = NULL;
-	size_t index = run->wants_gain ? mspec_gain_tensor(run->checkpoint, m) : SIZE_MAX;
-	if (index == SIZE_MAX)
-		return MUON_OK;
-	const mspec_tensor *t = mspec_tensor_at(run->checkpoint, index);
-	size_t count = (size_t)t->elements;
-	void *raw = muon_alloc(count, muon_dtype_size(t->dtype));
-	double *values = muon_alloc(count, sizeof *values);
-	int code = raw && values ? MUON_OK : MUON_E_MEMORY;
-	if (!code) {
-		pthread_mutex_lock(&run->read_lock);
-		code = mspec_read(run->checkpoint, index, 0, t->elements, raw, err);
-		pthread_mutex_unlock(&run->read_lock);
-	}
-	if (!code)
-		code = muon_convert_f64(t->dtype, raw, count, values);
-	muon_free(raw);
-	if (code)
-		muon_free(values);
-	else
-		*gain = values;
-	return code;
-}
-
-/* Largest |x| of a float64 matrix, which alone can over- or underflow when squared. */
-static int find_max_abs(analysis_run *run, const mspec_matrix *m, scratch *s, double *max_abs,
-                        muon_error *err)
-{
-	bool wide = m->stored_rows < m->stored_cols;
-	int64_t lines = wide ? m->stored_cols : m->stored_rows, step = block_lines(m);
-	*max_abs = 0;
-	for (int64_t at = 0; at < lines; at += step) {
-		int64_t n = lines - at < step ? lines - at : step;
-		int code = wide ? read_block(run, m, 0, m->stored_rows, at, n, s->block, err)
-		                : read_block(run, m, at, n, 0, m->stored_cols, s->block, err);
-		if (code)
-			return code;
-		const double *x = s->block;
-		int64_t count = n * (wide ? m->stored_rows : m->stored_cols);
-		for (int64_t i = 0; i < count; i++)
-			if (isfinite(x[i]) && fabs(x[i]) > *max_abs)
-				*max_abs = fabs(x[i]);
-	}
-	return MUON_OK;
-}
+/* ---- progress ----------------------------------------------------------------------------- */
 
 static void report_progress(analysis_run *run, double flops, const mspec_matrix *finished)
 {
@@ -214,119 +73,16 @@ static void report_progress(analysis_run *run, double flops, const mspec_matrix 
 	pthread_mutex_unlock(&run->report_lock);
 }
 
-/* Read the whole matrix block by block into the Gram accumulation. */
-static int accumulate(analysis_run *run, const mspec_matrix *m, scratch *s, muon_gram *gram,
-                      double flops, muon_error *err)
-{
-	bool wide = m->stored_rows < m->stored_cols;
-	int64_t lines = wide ? m->stored_cols : m->stored_rows, step = block_lines(m);
-	double share = flops / (double)lines;
-	for (int64_t at = 0; at < lines; at += step) {
-		int64_t n = lines - at < step ? lines - at : step;
-		int code;
-		if (wide) {
-			code = read_block(run, m, 0, m->stored_rows, at, n, s->block, err);
-			if (!code)
-				code = muon_gram_add_cols(gram, m->dtype, s->block, at, n, n);
-		} else {
-			code = read_block(run, m, at, n, 0, m->stored_cols, s->block, err);
-			if (!code)
-				code = muon_gram_add_rows(gram, m->dtype, s->block, at, n, m->stored_cols);
-		}
-		if (code)
-			return code;
-		report_progress(run, share * (double)n, NULL);
-	}
-	return MUON_OK;
-}
+/* Half of a matrix' work is done with its reading, the other half with its decomposition. */
+typedef struct reading {
+	analysis_run *run;
+	double flops;
+} reading;
 
-/* All entries as float64 into s->workspace, in stored order, for gesdd. */
-static int load_f64(analysis_run *run, const mspec_matrix *m, scratch *s, muon_error *err)
+static void report_reading(void *state, double share)
 {
-	size_t line = (size_t)m->stored_cols * muon_dtype_size(m->dtype);
-	int64_t step = (int64_t)(s->block_size / line);
-	for (int64_t at = 0; at < m->stored_rows; at += step) {
-		int64_t n = m->stored_rows - at < step ? m->stored_rows - at : step;
-		int code = read_block(run, m, at, n, 0, m->stored_cols, s->block, err);
-		if (!code)
-			code = muon_convert_f64(m->dtype, s->block, (size_t)(n * m->stored_cols),
-			                        s->workspace + at * m->stored_cols);
-		if (code)
-			return code;
-	}
-	return MUON_OK;
-}
-
-static int allocate_scratch(const scratch_sizes *sizes, scratch *s)
-{
-	s->block = muon_alloc_aligned(sizes->block, 1);
-	s->block_size = sizes->block;
-	s->workspace = muon_alloc_aligned(sizes->workspace, sizeof(double));
-	s->solver = sizes->solver ? muon_alloc_aligned(sizes->solver, sizeof(double)) : NULL;
-	s->sigma = sizes->sigma ? muon_alloc(sizes->sigma, sizeof(double)) : NULL;
-	return s->block && s->workspace && (s->solver || !sizes->solver) &&
-	               (s->sigma || !sizes->sigma)
-	           ? MUON_OK
-	           : MUON_E_MEMORY;
-}
-
-static int decompose(analysis_run *run, const mspec_matrix *m, scratch *s, muon_gram *gram,
-                     mspec_spectrum *spectrum, muon_error *err)
-{
-	int code;
-	if (run->options->svd == MUON_SVD_GESDD) {
-		code = load_f64(run, m, s, err);
-		if (!code)
-			code = muon_singular_values_gesdd(m->stored_rows, m->stored_cols, s->workspace,
-			                                  s->sigma, &spectrum->sigma_floor, s->solver);
-	} else {
-		code = muon_gram_singular_values(gram, s->sigma, &spectrum->sigma_floor, s->solver);
-	}
-	if (!code)
-		spectrum->sigma = s->sigma;
-	return code;
-}
-
-/* The spectrum of one matrix. s->sigma outlives the scratch and is the caller's. */
-static int analyze_matrix(analysis_run *run, const analyze_job *job, scratch *s, mspec_spectrum *spectrum,
-                          muon_error *err)
-{
-	const mspec_matrix *m = run->result->rows[job->row].matrix;
-	bool gesdd = run->options->svd == MUON_SVD_GESDD, sigma = needs_sigma(run->needs);
-	*spectrum = (mspec_spectrum){.rows = m->rows,
-	                             .cols = m->cols,
-	                             .dtype = m->dtype,
-	                             .count = m->rows < m->cols ? m->rows : m->cols,
-	                             .sigma_floor = NAN,
-	                             .method = run->options->svd};
-	double scale = 1;
-	muon_gram gram;
-	scratch_sizes sizes = find_sizes(run, m);
-	int code = allocate_scratch(&sizes, s);
-	if (!code)
-		code = read_gain(run, m, &s->gain, err);
-	if (!code && m->dtype == MUON_F64 && sigma && !gesdd) {
-		double max_abs;
-		code = find_max_abs(run, m, s, &max_abs, err);
-		if (!code)
-			scale = muon_gram_scale(max_abs);
-	}
-	if (!code)
-		code = muon_gram_init(&gram, m->stored_rows, m->stored_cols, scale, s->gain,
-		                      m->transposed, s->workspace);
-	if (!code) {
-		gram.threads = run->kernel_threads;
-		gram.entries_only = gesdd || !sigma;
-		code = accumulate(run, m, s, &gram, job->flops / 2, err);
-	}
-	if (code)
-		return code;
-	spectrum->moments = gram.moments;
-	spectrum->has_gain = s->gain != NULL;
-	spectrum->gain_sumsq = gram.gain_sumsq;
-	if (gram.moments.nan || gram.moments.inf)
-		return MUON_E_NONFINITE;
-	return sigma ? decompose(run, m, s, &gram, spectrum, err) : MUON_OK;
+	const reading *r = state;
+	report_progress(r->run, share * r->flops / 2, NULL);
 }
 
 /* ---- rows -------------------------------------------------------------------------------- */
@@ -393,37 +149,38 @@ static void set_failure(analysis_run *run, mspec_row *row, int code, const muon_
 		                      note ? note : muon_error_text(code));
 }
 
-static void finish_row(analysis_run *run, const analyze_job *job, int code, scratch *s,
-                       mspec_spectrum *spectrum, const muon_error *reason)
+static int fit_power_law(const analysis_run *run, const mspec_spectrum *spectrum,
+                         mspec_power_law *fit)
 {
-	mspec_row *row = &run->result->rows[job->row];
+	if (!(run->needs & MSPEC_NEEDS_POWER_LAW))
+		return MUON_OK;
+	double *work = muon_alloc((size_t)spectrum->count, sizeof *work);
+	if (!work)
+		return MUON_E_MEMORY;
+	mspec_fit_power_law(spectrum, work, fit);
+	muon_free(work);
+	return MUON_OK;
+}
+
+/* Takes spectrum->sigma over. */
+static void finish_row(analysis_run *run, mspec_row *row, int code, mspec_spectrum *spectrum,
+                       const muon_error *reason)
+{
 	mspec_power_law fit;
-	bool fitted = false;
-	if (!code && (run->needs & MSPEC_NEEDS_POWER_LAW)) {
-		double *work = muon_alloc((size_t)spectrum->count, sizeof *work);
-		if (work) {
-			mspec_fit_power_law(spectrum, work, &fit);
-			fitted = true;
-		} else {
-			code = MUON_E_MEMORY;
-		}
-		muon_free(work);
-	}
+	double *sigma = spectrum->sigma;
+	if (!code)
+		code = fit_power_law(run, spectrum, &fit);
 	pthread_mutex_lock(&run->report_lock);
 	row->spectrum = *spectrum;
 	if (code)
 		set_failure(run, row, code, reason);
 	else
-		fill_metrics(run, row, fitted ? &fit : NULL);
-	if (run->options->keep_spectra && !code && s->sigma) {
-		row->spectrum.sigma = s->sigma;
-		s->sigma = NULL;
-	} else {
+		fill_metrics(run, row, &fit);
+	if (code || !run->options->keep_spectra)
 		row->spectrum.sigma = NULL;
-	}
 	pthread_mutex_unlock(&run->report_lock);
-	muon_free(s->sigma);
-	s->sigma = NULL;
+	if (!row->spectrum.sigma)
+		muon_free(sigma);
 }
 
 static int too_large(const analyze_job *job, int64_t limit, muon_error *reason)
@@ -442,16 +199,16 @@ static bool run_job(void *state, size_t task, int worker)
 	const analyze_job *job = &run->jobs[task];
 	mspec_row *row = &run->result->rows[job->row];
 	muon_error reason = {0};
-	scratch s = {0};
 	mspec_spectrum spectrum = {0};
+	reading progress = {run, job->flops};
 	int code;
 	if (run->options->max_memory > 0 && job->bytes > (double)run->options->max_memory)
 		code = too_large(job, run->options->max_memory, &reason);
 	else
-		code = analyze_matrix(run, job, &s, &spectrum, &reason);
+		code = mspec_matrix_spectrum(&run->source, row->matrix, run->kernel_threads, &progress,
+		                             &spectrum, &reason);
 	double unreported = code == MUON_E_TOO_LARGE ? job->flops : job->flops / 2;
-	scratch_release(&s);
-	finish_row(run, job, code, &s, &spectrum, &reason);
+	finish_row(run, row, code, &spectrum, &reason);
 	report_progress(run, unreported, row->matrix);
 	pthread_mutex_lock(&run->report_lock);
 	bool go_on = !run->code;
@@ -528,10 +285,10 @@ static int choose_metrics(analysis_run *run, const mspec_analyze_options *option
 			return MUON_E_ARGUMENT;
 		const mspec_metric *metric = mspec_metric_at(metrics[i]);
 		run->needs |= metric->needs;
-		run->wants_gain |= !strcmp(metric->name, "output_rms");
+		run->source.gain |= !strcmp(metric->name, "output_rms");
 	}
-	if (options->keep_spectra)
-		run->needs |= MSPEC_NEEDS_SIGMA;
+	run->source.sigma = options->keep_spectra ||
+	                    (run->needs & (MSPEC_NEEDS_SIGMA | MSPEC_NEEDS_POWER_LAW));
 	return MUON_OK;
 }
 
@@ -553,7 +310,7 @@ static int prepare_rows(analysis_run *run, analyze_job **jobs)
 			return MUON_E_MEMORY;
 		for (size_t k = 0; k < a->metric_count; k++)
 			row->values[k] = NAN;
-		const mspec_tensor *t = mspec_tensor_at(run->checkpoint, m->tensor);
+		const mspec_tensor *t = mspec_tensor_at(run->source.checkpoint, m->tensor);
 		row->tensor_name = t->name;
 		muon_error reason = {0};
 		if (t->status) {
@@ -562,12 +319,12 @@ static int prepare_rows(analysis_run *run, analyze_job **jobs)
 			continue;
 		}
 		analyze_job *j = &(*jobs)[run->job_count++];
-		*j = (analyze_job){.row = i, .bytes = working_bytes(run, m)};
+		*j = (analyze_job){.row = i, .bytes = mspec_matrix_spectrum_bytes(&run->source, m)};
 		j->alone = run->options->max_memory > 0 &&
 		           j->bytes * a->threads > (double)run->options->max_memory;
-		j->flops = needs_sigma(run->needs) ? decomposition_flops(m->rows, m->cols)
+		j->flops = run->source.sigma ? decomposition_flops(m->rows, m->cols)
 		                                   : (double)m->rows * (double)m->cols;
-		if (needs_sigma(run->needs))
+		if (run->source.sigma)
 			a->flops += j->flops;
 		run->progress.work_total += j->flops;
 	}
@@ -621,11 +378,14 @@ int mspec_analyze(mspec_analysis **out, mspec_checkpoint *checkpoint,
 	a->checkpoint = mspec_info(checkpoint);
 	a->threads = options->threads > 0 ? options->threads : muon_processor_count();
 	analysis_run run = {.result = a,
-	                    .checkpoint = checkpoint,
 	                    .options = options,
 	                    .arena = arena,
 	                    .err = err,
 	                    .started = muon_seconds()};
+	run.source = (mspec_spectrum_source){.checkpoint = checkpoint,
+	                                     .read_lock = &run.read_lock,
+	                                     .svd = options->svd,
+	                                     .progress = report_reading};
 	pthread_mutex_init(&run.read_lock, NULL);
 	pthread_mutex_init(&run.report_lock, NULL);
 	muon_blas_single_thread();
@@ -659,7 +419,7 @@ void mspec_analysis_destroy(mspec_analysis **analysis)
 	if (!a)
 		return;
 	for (size_t i = 0; a->rows && i < a->views.count; i++)
-		muon_free((void *)(uintptr_t)a->rows[i].spectrum.sigma);
+		muon_free(a->rows[i].spectrum.sigma);
 	mspec_views_destroy(&a->views);
 	muon_arena *arena = a->memory;
 	muon_arena_release(arena);
