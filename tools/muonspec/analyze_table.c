@@ -12,7 +12,9 @@
 enum {
 	MOST_SHOWN = 40, /* rows shown unasked; above it only the first TOP_SHOWN of an order */
 	TOP_SHOWN = 10,
-	NAME_ROOM = 30 /* columns that names get before metrics are added */
+	NAME_ROOM = 30, /* columns that names may take before metrics are added, at the least */
+	SHAPE_ROOM = 2 + 10,
+	TYPE_ROOM = 2 + 7
 };
 
 /* Metrics in the order in which they get a place while there is room, unless --metrics says. */
@@ -52,6 +54,14 @@ static void choose(chosen *c, const mspec_analysis *a, size_t k, int *room)
 	}
 }
 
+static bool has_values(const mspec_analysis *a, size_t k)
+{
+	for (size_t i = 0; i < a->views.count; i++)
+		if (!isnan(a->rows[i].values[k]))
+			return true;
+	return false;
+}
+
 /* Metrics that fit into `room` columns: the one sorted by, then those asked for in their order, or
  * the preferred ones. At least one. */
 static chosen choose_columns(const mspec_analysis *a, const tool_options *options, row_order order,
@@ -62,7 +72,7 @@ static chosen choose_columns(const mspec_analysis *a, const tool_options *option
 		choose(&c, a, order.metric, &room);
 	for (size_t i = 0; !options->metrics && i < sizeof preferred / sizeof *preferred; i++)
 		for (size_t k = 0; k < a->metric_count; k++)
-			if (!strcmp(metric_name(a, k), preferred[i]))
+			if (!strcmp(metric_name(a, k), preferred[i]) && has_values(a, k))
 				choose(&c, a, k, &room);
 	for (size_t k = 0; options->metrics && k < a->metric_count; k++)
 		choose(&c, a, k, &room);
@@ -72,6 +82,16 @@ static chosen choose_columns(const mspec_analysis *a, const tool_options *option
 }
 
 /* ---- head -------------------------------------------------------------------------------- */
+
+/* The element type that all matrices have, or MUON_DTYPE_NONE. */
+static muon_dtype common_type(const mspec_analysis *a)
+{
+	muon_dtype type = a->views.count ? a->rows[0].matrix->dtype : MUON_DTYPE_NONE;
+	for (size_t i = 1; i < a->views.count; i++)
+		if (a->rows[i].matrix->dtype != type)
+			return MUON_DTYPE_NONE;
+	return type;
+}
 
 static void print_head(const mspec_analysis *a)
 {
@@ -86,11 +106,12 @@ static void print_head(const mspec_analysis *a)
 		printf(", step %.0f", info->step);
 	if (info->optimizer)
 		printf(", %s", muon_escape(text, sizeof text, info->optimizer));
-	printf("\n%s %s, %s parameters in %s; %s %s skipped\n",
+	muon_dtype type = common_type(a);
+	printf("\n%s %s%s%s, %s parameters; %s %s skipped\n",
 	       grouped_integer(count, sizeof count, (int64_t)a->views.count),
-	       a->views.count == 1 ? "matrix" : "matrices",
+	       a->views.count == 1 ? "matrix" : "matrices", type == MUON_DTYPE_NONE ? "" : " of ",
+	       type == MUON_DTYPE_NONE ? "" : muon_dtype_name(type),
 	       grouped_integer(parameters, sizeof parameters, total),
-	       a->views.count == 1 ? "it" : "them",
 	       grouped_integer(text, sizeof text, (int64_t)a->views.skipped_count),
 	       a->views.skipped_count == 1 ? "tensor" : "tensors");
 }
@@ -163,29 +184,41 @@ static int compare_keys(const void *x, const void *y)
 	return a->row < b->row ? -1 : a->row > b->row;
 }
 
-static void row_cells(screen_table *table, const mspec_analysis *a, const mspec_row *row,
-                      const chosen *c)
+/* Columns for names: what they need, but no more than leaves room for metrics. */
+static int name_room(const sort_key *keys, size_t count, int width)
+{
+	char text[1024];
+	int most = width * 9 / 20 > NAME_ROOM ? width * 9 / 20 : NAME_ROOM, room = 0;
+	for (size_t i = 0; i < count && room < most; i++) {
+		int needed = display_width(muon_escape(text, sizeof text, keys[i].row->matrix->name));
+		room = needed > room ? needed : room;
+	}
+	return room < most ? room : most;
+}
+
+static void row_cells(screen_table *table, const mspec_row *row, const chosen *c, bool with_type)
 {
 	char text[1024];
 	table_cell(table, muon_escape(text, sizeof text, row->matrix->name));
 	snprintf(text, sizeof text, "%lldx%lld", (long long)row->matrix->rows,
 	         (long long)row->matrix->cols);
 	table_cell(table, text);
-	table_cell(table, muon_dtype_name(row->matrix->dtype));
+	if (with_type)
+		table_cell(table, muon_dtype_name(row->matrix->dtype));
 	for (size_t i = 0; i < c->count; i++) {
 		if (row->code && !i)
 			table_cell(table, row->status);
 		else
 			number_cell(table, row->values[c->metrics[i]]);
 	}
-	(void)a;
 }
 
 static bool print_rows(const mspec_analysis *a, const tool_options *options, row_order order,
                        int width)
 {
-	enum { FIXED = NAME_ROOM + 2 + 10 + 2 + 7, MOST = 3 + 64 };
-	bool left[MOST] = {true, false, true};
+	enum { MOST = 3 + 64 };
+	bool with_type = common_type(a) == MUON_DTYPE_NONE;
+	bool left[MOST] = {true, false, with_type};
 	char shown[32], all[32];
 	size_t count = a->views.count, limit = count;
 	bool shortened = !options->all && !options->top && count > MOST_SHOWN;
@@ -198,8 +231,6 @@ static bool print_rows(const mspec_analysis *a, const tool_options *options, row
 				if (!strcmp(metric_name(a, k), "spectral_norm"))
 					order.metric = k;
 	}
-	chosen c = choose_columns(a, options, order, width - FIXED);
-	screen_table table = {.columns = (int)(3 + c.count), .left = left};
 	sort_key *keys = muon_alloc(count, sizeof *keys);
 	if (!keys)
 		return false;
@@ -208,13 +239,17 @@ static bool print_rows(const mspec_analysis *a, const tool_options *options, row
 		                     order.metric == SIZE_MAX ? 0 : a->rows[i].values[order.metric],
 		                     order.ascending};
 	qsort(keys, count, sizeof *keys, compare_keys);
+	int room = width - SHAPE_ROOM - (with_type ? TYPE_ROOM : 0) - name_room(keys, limit, width);
+	chosen c = choose_columns(a, options, order, room);
+	screen_table table = {.columns = (int)(2 + with_type + c.count), .left = left};
 	table_cell(&table, "matrix");
 	table_cell(&table, "out x in");
-	table_cell(&table, "type");
+	if (with_type)
+		table_cell(&table, "type");
 	for (size_t i = 0; i < c.count; i++)
 		table_cell(&table, metric_name(a, c.metrics[i]));
 	for (size_t i = 0; i < limit; i++)
-		row_cells(&table, a, keys[i].row, &c);
+		row_cells(&table, keys[i].row, &c, with_type);
 	grouped_integer(shown, sizeof shown, (int64_t)limit);
 	grouped_integer(all, sizeof all, (int64_t)count);
 	if (limit < count && order.metric == SIZE_MAX)

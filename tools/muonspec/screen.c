@@ -101,7 +101,7 @@ static size_t offset_of_column(const char *text, int column)
 }
 
 /* The text in `room` columns; what is too long loses its middle, as both ends of a tensor's name
- * tell it apart from others. */
+ * tell it apart from others, the last more than the first. */
 static void print_cell(FILE *to, const char *text, int room, bool left, bool last)
 {
 	int width = display_width(text);
@@ -110,7 +110,7 @@ static void print_cell(FILE *to, const char *text, int room, bool left, bool las
 		fprintf(to, "%*s%s%*s", left ? 0 : fill, "", text, left && !last ? fill : 0, "");
 		return;
 	}
-	int head = (room - 1) / 2, tail = room - 1 - head;
+	int head = (room - 1) * 2 / 5, tail = room - 1 - head;
 	fprintf(to, "%.*s…%s", (int)offset_of_column(text, head), text,
 	        text + offset_of_column(text, width - tail));
 }
