@@ -19,6 +19,7 @@ typedef struct mspec_row {
 	const char **notes;     /* one line each, "metric: why" or what went wrong; escaped */
 	size_t note_count;
 	mspec_spectrum spectrum; /* sigma is NULL unless keep_spectra was asked for */
+	double *sigma;           /* the memory behind spectrum.sigma */
 } mspec_row;
 
 /* mean, min and max of a metric over the ok rows of a group where it is defined; NaN if none. */

@@ -11,7 +11,7 @@ extern "C" {
 typedef struct mspec_spectrum {
 	int64_t rows, cols;    /* out, in */
 	muon_dtype dtype;      /* of the stored entries */
-	double *sigma;         /* singular values, descending */
+	const double *sigma;   /* singular values, descending */
 	int64_t count;         /* min(rows, cols) */
 	double sigma_floor;    /* size under which they are rounding noise */
 	muon_svd_method method;

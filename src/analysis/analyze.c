@@ -162,12 +162,11 @@ static int fit_power_law(const analysis_run *run, const mspec_spectrum *spectrum
 	return MUON_OK;
 }
 
-/* Takes spectrum->sigma over. */
-static void finish_row(analysis_run *run, mspec_row *row, int code, mspec_spectrum *spectrum,
-                       const muon_error *reason)
+/* Takes `sigma`, the memory of the spectrum's values, over. */
+static void finish_row(analysis_run *run, mspec_row *row, int code, const mspec_spectrum *spectrum,
+                       double *sigma, const muon_error *reason)
 {
 	mspec_power_law fit;
-	double *sigma = spectrum->sigma;
 	if (!code)
 		code = fit_power_law(run, spectrum, &fit);
 	pthread_mutex_lock(&run->report_lock);
@@ -178,8 +177,10 @@ static void finish_row(analysis_run *run, mspec_row *row, int code, mspec_spectr
 		fill_metrics(run, row, &fit);
 	if (code || !run->options->keep_spectra)
 		row->spectrum.sigma = NULL;
+	else
+		row->sigma = sigma;
 	pthread_mutex_unlock(&run->report_lock);
-	if (!row->spectrum.sigma)
+	if (!row->sigma)
 		muon_free(sigma);
 }
 
@@ -200,15 +201,16 @@ static bool run_job(void *state, size_t task, int worker)
 	mspec_row *row = &run->result->rows[job->row];
 	muon_error reason = {0};
 	mspec_spectrum spectrum = {0};
+	double *sigma = NULL;
 	reading progress = {run, job->flops};
 	int code;
 	if (run->options->max_memory > 0 && job->bytes > (double)run->options->max_memory)
 		code = too_large(job, run->options->max_memory, &reason);
 	else
 		code = mspec_matrix_spectrum(&run->source, row->matrix, run->kernel_threads, &progress,
-		                             &spectrum, &reason);
+		                             &spectrum, &sigma, &reason);
 	double unreported = code == MUON_E_TOO_LARGE ? job->flops : job->flops / 2;
-	finish_row(run, row, code, &spectrum, &reason);
+	finish_row(run, row, code, &spectrum, sigma, &reason);
 	report_progress(run, unreported, row->matrix);
 	pthread_mutex_lock(&run->report_lock);
 	bool go_on = !run->code;
@@ -419,7 +421,7 @@ void mspec_analysis_destroy(mspec_analysis **analysis)
 	if (!a)
 		return;
 	for (size_t i = 0; a->rows && i < a->views.count; i++)
-		muon_free(a->rows[i].spectrum.sigma);
+		muon_free(a->rows[i].sigma);
 	mspec_views_destroy(&a->views);
 	muon_arena *arena = a->memory;
 	muon_arena_release(arena);

@@ -218,10 +218,8 @@ static int decompose(scratch *s, muon_gram *gram, mspec_spectrum *spectrum, muon
 	} else {
 		code = muon_gram_singular_values(gram, s->sigma, &spectrum->sigma_floor, s->solver);
 	}
-	if (!code) {
+	if (!code)
 		spectrum->sigma = s->sigma;
-		s->sigma = NULL;
-	}
 	return code;
 }
 
@@ -261,7 +259,7 @@ static int compute(scratch *s, int threads, void *progress_state, mspec_spectrum
 
 int mspec_matrix_spectrum(const mspec_spectrum_source *source, const mspec_matrix *matrix,
                           int threads, void *progress_state, mspec_spectrum *spectrum,
-                          muon_error *err)
+                          double **sigma, muon_error *err)
 {
 	scratch s = {.source = source, .matrix = matrix};
 	*spectrum = (mspec_spectrum){.rows = matrix->rows,
@@ -271,6 +269,11 @@ int mspec_matrix_spectrum(const mspec_spectrum_source *source, const mspec_matri
 	                             .sigma_floor = NAN,
 	                             .method = source->svd};
 	int code = compute(&s, threads, progress_state, spectrum, err);
+	*sigma = NULL;
+	if (spectrum->sigma) {
+		*sigma = s.sigma;
+		s.sigma = NULL;
+	}
 	scratch_release(&s);
 	return code;
 }

@@ -22,11 +22,11 @@ typedef struct mspec_spectrum_source {
 double mspec_matrix_spectrum_bytes(const mspec_spectrum_source *source, const mspec_matrix *matrix);
 
 /* Compute the spectrum with `threads` threads: the same bits for any number of them.
- * spectrum->sigma is allocated with muon_alloc and the caller's; NULL unless values were asked for
- * and found. The statistics of the entries are valid with MUON_E_NONFINITE too.
+ * The singular values are in *sigma, which the caller releases with muon_free, and in
+ * spectrum->sigma; both are NULL unless values were asked for and found. The statistics of the entries are valid with MUON_E_NONFINITE too.
  * MUON_E_READ, MUON_E_NONFINITE, MUON_E_NO_CONVERGENCE, MUON_E_TOO_LARGE, MUON_E_MEMORY. */
 int mspec_matrix_spectrum(const mspec_spectrum_source *source, const mspec_matrix *matrix,
                           int threads, void *progress_state, mspec_spectrum *spectrum,
-                          muon_error *err);
+                          double **sigma, muon_error *err);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "base/memory.h"
 #include "base/random.h"
+#include "unit/kernels/exact_sum.h"
 
 #include <float.h>
 #include <math.h>
@@ -52,39 +53,41 @@ static void test_round_special(void)
 
 /* ---- statistics against the definitions ----------------------------------------------------- */
 
-/* Two passes in long double over everything. */
+/* Two passes over everything. */
 static muon_moments reference(const double *x, size_t count)
 {
 	muon_moments m = {0};
-	long double sum = 0, m2 = 0, m3 = 0, m4 = 0, sumsq = 0, error_sq = 0;
+	exact_sum sum = {0, 0}, m2 = sum, m3 = sum, m4 = sum, sumsq = sum, error_sq = sum;
 	for (size_t i = 0; i < count; i++) {
 		if (isnan(x[i]) || isinf(x[i])) {
 			m.nan += isnan(x[i]) != 0;
 			m.inf += isinf(x[i]) != 0;
 			continue;
 		}
-		long double error = (long double)x[i] - muon_round_bf16(x[i]);
+		double error = x[i] - muon_round_bf16(x[i]);
 		m.count++;
 		m.zeros += x[i] == 0;
 		m.bf16_exact += error == 0;
 		m.max_abs = fmax(m.max_abs, fabs(x[i]));
-		sum += x[i];
-		sumsq += (long double)x[i] * x[i];
-		error_sq += error * error;
+		exact_add(&sum, x[i]);
+		exact_add_product(&sumsq, x[i], x[i]);
+		if (isinf(error))
+			error_sq.low = INFINITY;
+		else
+			exact_add_product(&error_sq, error, error);
 	}
-	long double mean = m.count ? sum / m.count : 0;
+	m.mean = m.count ? exact_value(&sum) / (double)m.count : 0;
 	for (size_t i = 0; i < count; i++) {
-		long double d = isfinite(x[i]) ? x[i] - mean : 0;
-		m2 += d * d;
-		m3 += d * d * d;
-		m4 += d * d * d * d;
+		double d = isfinite(x[i]) ? x[i] - m.mean : 0;
+		exact_add(&m2, d * d);
+		exact_add(&m3, d * d * d);
+		exact_add(&m4, d * d * d * d);
 	}
-	m.mean = (double)mean;
-	m.m2 = (double)m2;
-	m.m3 = (double)m3;
-	m.m4 = (double)m4;
-	m.sumsq = (double)sumsq;
-	m.bf16_error_sq = (double)error_sq;
+	m.m2 = exact_value(&m2);
+	m.m3 = exact_value(&m3);
+	m.m4 = exact_value(&m4);
+	m.sumsq = exact_value(&sumsq);
+	m.bf16_error_sq = exact_value(&error_sq);
 	return m;
 }
 

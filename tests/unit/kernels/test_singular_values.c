@@ -139,10 +139,8 @@ static void test_gram_rank(void)
 	for (int kind = 0; kind < 3; kind++) {
 		check_rank(96, 96, 1, structured(96, 96, 1, kind));
 		check_rank(512, 512, 1, structured(512, 512, 1, kind));
-		check_rank(700, 640, 1, structured(700, 640, 1, kind));
 	}
 	check_rank(512, 600, 3, structured(512, 600, 3, 0));
-	check_rank(512, 600, 3, structured(512, 600, 3, 2));
 }
 
 /* A rank-300 product rounded to float32 has rank 300 by NumPy's rule. */
@@ -295,29 +293,41 @@ static void test_spectra(void)
 	check_spectrum(2, 900, (const double[]){4, 3}, &pair);
 }
 
+/* R diag(s) Q^T for a reflection R: the spectrum s at less cost than matrix_of_spectrum */
+static void check_long_spectrum(int64_t n, const double *s, const double *q, const oracle *o)
+{
+	double *a = matrix_alloc(n, n), *u = matrix_normal(n, 1, 91), *p = matrix_alloc(n, 1);
+	const int size = (int)n;
+	for (int64_t i = 0; i < n; i++)
+		for (int64_t j = 0; j < n; j++)
+			a[i * n + j] = s[i] * q[j * n + i];
+	cblas_dgemv(CblasRowMajor, CblasTrans, size, size, 1, a, size, u, 1, 0, p, 1);
+	cblas_dger(CblasRowMajor, size, size, -2 / cblas_ddot(size, u, 1, u, 1), u, 1, p, 1, a,
+		   size);
+	result r = gram_values(n, n, MUON_F64, a, n, 1);
+	check_oracle(&r, o, 4e-9); /* the table's 179.650093 has no more digits */
+	compare(&r, s, 1e-9);
+	UNIT_CLOSE(r.s[0], s[0], 1e-12);
+	muon_free(r.s);
+	muon_free(p);
+	muon_free(u);
+	muon_free(a);
+}
+
 static void test_long_spectra(void)
 {
 	static const oracle harmonic = {"harmonic", 0.235690345, 179.650093, 5.094141849,
 					1.643934567};
 	static const oracle geometric = {"geometric", 0.710363735, 270.338900, 135.235654,
 					 50.251256188};
-	double s[1000];
+	double s[1000], *q = matrix_orthonormal(1000, 1000, 78);
 	for (int i = 0; i < 1000; i++)
 		s[i] = 1.0 / (i + 1);
-	double *a = matrix_of_spectrum(1000, 1000, s, 78);
-	result r = gram_values(1000, 1000, MUON_F64, a, 1000, 1);
-	check_oracle(&r, &harmonic, 4e-9); /* the table's 179.650093 has no more digits */
-	compare(&r, s, 1e-10);
-	muon_free(r.s);
-	muon_free(a);
+	check_long_spectrum(1000, s, q, &harmonic);
 	for (int i = 0; i < 1000; i++)
 		s[i] = pow(0.99, i);
-	a = matrix_of_spectrum(1000, 1100, s, 79);
-	r = gram_values(1000, 1100, MUON_F64, a, 1100, 1);
-	check_oracle(&r, &geometric, 4e-9);
-	compare(&r, s, 1e-9);
-	muon_free(r.s);
-	muon_free(a);
+	check_long_spectrum(1000, s, q, &geometric);
+	muon_free(q);
 }
 
 /* ---- by LAPACK ------------------------------------------------------------------------------ */
