@@ -163,6 +163,10 @@ MUON_API int muon_eigenvalues(int64_t n, double *a, int64_t lda, double *w, doub
 /* Name and version of the BLAS in use, e.g. "OpenBLAS 0.3.21 (Zen)". */
 MUON_API const char *muon_blas_description(void);
 
+/* Is there address space for `threads` threads to call BLAS at a time, beside `bytes` of the
+ * caller's? OpenBLAS retries for ever when it can't have the 128 MiB that each of them takes. */
+MUON_API bool muon_blas_has_room(int threads, double bytes);
+
 /* Make BLAS use one thread in this process: parallelism is over matrices (see design rules). */
 MUON_API void muon_blas_single_thread(void);
 

@@ -353,8 +353,26 @@ static size_t count_giants(const analysis_run *run, int threads)
 	return giants;
 }
 
+/* Fewer workers where the address space is limited (ulimit -v); 0 if there is none for one. */
+static int affordable_threads(const analysis_run *run, int threads)
+{
+	double most = 0;
+	for (size_t i = 0; i < run->job_count; i++) {
+		bool refused = run->options->max_memory > 0 &&
+		               run->jobs[i].bytes > (double)run->options->max_memory;
+		most = !refused && run->jobs[i].bytes > most ? run->jobs[i].bytes : most;
+	}
+	while (threads > 0 && !muon_blas_has_room(threads, threads * most))
+		threads--;
+	return threads;
+}
+
 static int run_all(analysis_run *run, int threads)
 {
+	threads = affordable_threads(run, threads);
+	if (!threads)
+		return muon_fail(run->err, MUON_E_MEMORY, NULL,
+		                 "not enough address space for BLAS; raise 'ulimit -v'");
 	size_t giants = count_giants(run, threads);
 	run->kernel_threads = threads;
 	for (size_t i = 0; i < giants && !run->code; i++)
