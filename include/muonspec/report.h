@@ -47,7 +47,7 @@ typedef struct mspec_analyze_options {
 	const size_t *metrics;    /* indices into the registry, in the order wanted; NULL: all */
 	size_t metric_count;
 	muon_svd_method svd;
-	int threads;              /* 0: one per processor */
+	int threads;              /* 0: one per processor; at most 64 are used */
 	int64_t max_memory;       /* bytes that matrices in flight may take; 0: no limit */
 	bool keep_spectra;
 	bool strict;              /* the first row that is not ok ends the analysis */

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MOST_THREADS = 64 }; /* as many as OpenBLAS has buffers for */
+
 /* One matrix to do, with what it costs. */
 typedef struct analyze_job {
 	size_t row;
@@ -397,6 +399,8 @@ int mspec_analyze(mspec_analysis **out, mspec_checkpoint *checkpoint,
 	a->memory = arena;
 	a->checkpoint = mspec_info(checkpoint);
 	a->threads = options->threads > 0 ? options->threads : muon_processor_count();
+	if (a->threads > MOST_THREADS)
+		a->threads = MOST_THREADS;
 	analysis_run run = {.result = a,
 	                    .options = options,
 	                    .arena = arena,
