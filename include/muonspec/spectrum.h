@@ -17,7 +17,7 @@ typedef struct mspec_spectrum {
 	muon_svd_method method;
 	muon_moments moments;  /* of the entries */
 	bool has_gain;         /* the gain g of the norm before the matrix is known */
-	double gain_sumsq;     /* ||W diag(g)||_F^2, when has_gain */
+	double gain_sumsq;     /* ||W diag(g)||_F^2, when has_gain; NaN if g can't be read */
 } mspec_spectrum;
 
 /* Entropy that an iid Gaussian m x n matrix has on average: 1 - (m / 2n) / ln m for m <= n

@@ -176,7 +176,7 @@ static void finish_row(analysis_run *run, mspec_row *row, int code, const mspec_
 	if (code)
 		set_failure(run, row, code, reason);
 	else
-		fill_metrics(run, row, &fit);
+		fill_metrics(run, row, run->needs & MSPEC_NEEDS_POWER_LAW ? &fit : NULL);
 	if (code || !run->options->keep_spectra)
 		row->spectrum.sigma = NULL;
 	else
@@ -208,6 +208,9 @@ static bool run_job(void *state, size_t task, int worker)
 	int code;
 	if (run->options->max_memory > 0 && job->bytes > (double)run->options->max_memory)
 		code = too_large(job, run->options->max_memory, &reason);
+	else if (!muon_blas_has_room(1, job->bytes))
+		code = muon_fail(&reason, MUON_E_TOO_LARGE, NULL,
+		                 "needs more address space than 'ulimit -v' leaves");
 	else
 		code = mspec_matrix_spectrum(&run->source, row->matrix, run->kernel_threads, &progress,
 		                             &spectrum, &sigma, &reason);
@@ -260,7 +263,7 @@ static int summarize_groups(mspec_analysis *a, muon_arena *arena)
 				continue;
 			row.count++;
 			row.ok += !a->rows[i].code;
-			row.parameters += m->rows * m->cols;
+			row.parameters += a->rows[i].code ? 0 : m->rows * m->cols; /* else only declared */
 		}
 		if (!row.count)
 			continue;
@@ -355,26 +358,29 @@ static size_t count_giants(const analysis_run *run, int threads)
 	return giants;
 }
 
-/* Fewer workers where the address space is limited (ulimit -v); 0 if there is none for one. */
+/* Workers for which there is address space (ulimit -v) beside the largest matrices: 1 at least. A
+ * matrix that is too large even alone fails when its memory is asked for. */
 static int affordable_threads(const analysis_run *run, int threads)
 {
-	double most = 0;
-	for (size_t i = 0; i < run->job_count; i++) {
-		bool refused = run->options->max_memory > 0 &&
-		               run->jobs[i].bytes > (double)run->options->max_memory;
-		most = !refused && run->jobs[i].bytes > most ? run->jobs[i].bytes : most;
+	double bytes = 0;
+	int affordable = 0;
+	if ((size_t)threads > run->job_count)
+		threads = (int)run->job_count;
+	while (affordable < threads) { /* jobs come largest first, or nearly so */
+		bytes += run->jobs[affordable].bytes;
+		if (!muon_blas_has_room(affordable + 1, bytes))
+			break;
+		affordable++;
 	}
-	while (threads > 0 && !muon_blas_has_room(threads, threads * most))
-		threads--;
-	return threads;
+	return affordable > 1 ? affordable : 1;
 }
 
 static int run_all(analysis_run *run, int threads)
 {
-	threads = affordable_threads(run, threads);
-	if (!threads)
+	if (!muon_blas_has_room(1, 0))
 		return muon_fail(run->err, MUON_E_MEMORY, NULL,
 		                 "not enough address space for BLAS; raise 'ulimit -v'");
+	threads = affordable_threads(run, threads);
 	size_t giants = count_giants(run, threads);
 	run->kernel_threads = threads;
 	for (size_t i = 0; i < giants && !run->code; i++)

@@ -122,26 +122,34 @@ static int read_lines(scratch *s, int64_t at, int64_t count, muon_error *err)
 	return code;
 }
 
-/* The gain of the norm before the matrix as float64; s->gain stays NULL where there is none. */
-static int read_gain(scratch *s, muon_error *err)
+/* The gain of the norm before the matrix as float64; s->gain stays NULL where there is none, or
+ * where it can't be read, which is no fault of the matrix. */
+static int read_gain(scratch *s, bool *unreadable)
 {
 	const mspec_spectrum_source *from = s->source;
 	size_t index = from->gain ? mspec_gain_tensor(from->checkpoint, s->matrix) : SIZE_MAX;
 	if (index == SIZE_MAX)
 		return MUON_OK;
 	const mspec_tensor *t = mspec_tensor_at(from->checkpoint, index);
+	muon_error ignored = {0};
 	size_t count = (size_t)t->elements;
 	void *raw = muon_alloc(count, muon_dtype_size(t->dtype));
 	s->gain = muon_alloc(count, sizeof *s->gain);
 	int code = raw && s->gain ? MUON_OK : MUON_E_MEMORY;
 	if (!code) {
 		pthread_mutex_lock(from->read_lock);
-		code = mspec_read(from->checkpoint, index, 0, t->elements, raw, err);
+		code = mspec_read(from->checkpoint, index, 0, t->elements, raw, &ignored);
 		pthread_mutex_unlock(from->read_lock);
 	}
 	if (!code)
 		code = muon_convert_f64(t->dtype, raw, count, s->gain);
 	muon_free(raw);
+	if (code && code != MUON_E_MEMORY) {
+		*unreadable = true;
+		muon_free(s->gain);
+		s->gain = NULL;
+		code = MUON_OK;
+	}
 	return code;
 }
 
@@ -229,10 +237,11 @@ static int compute(scratch *s, int threads, void *progress_state, mspec_spectrum
 	const mspec_matrix *m = s->matrix;
 	bool gram_values = s->source->sigma && s->source->svd == MUON_SVD_GRAM;
 	double scale = 1;
+	bool gain_unreadable = false;
 	muon_gram gram;
 	int code = scratch_allocate(s);
 	if (!code)
-		code = read_gain(s, err);
+		code = read_gain(s, &gain_unreadable);
 	if (!code && m->dtype == MUON_F64 && gram_values) {
 		double max_abs;
 		code = find_max_abs(s, &max_abs, err);
@@ -250,8 +259,8 @@ static int compute(scratch *s, int threads, void *progress_state, mspec_spectrum
 	if (code)
 		return code;
 	spectrum->moments = gram.moments;
-	spectrum->has_gain = s->gain != NULL;
-	spectrum->gain_sumsq = gram.gain_sumsq;
+	spectrum->has_gain = s->gain || gain_unreadable;
+	spectrum->gain_sumsq = gain_unreadable ? NAN : gram.gain_sumsq;
 	if (gram.moments.nan || gram.moments.inf)
 		return MUON_E_NONFINITE;
 	return s->source->sigma ? decompose(s, &gram, spectrum, err) : MUON_OK;

@@ -20,8 +20,8 @@
 
 /* What the child tells the parent, in memory that both see. */
 typedef struct watch_page {
-	_Atomic double since; /* start of the reading under way; 0: none */
-	char what[400];       /* escaped; may be read half-written, so always NUL-terminated */
+	_Atomic unsigned long reading; /* counts begun and ended readings; odd: one is under way */
+	char what[400]; /* escaped; may be read half-written, so always NUL-terminated */
 } watch_page;
 
 static watch_page *page;
@@ -37,13 +37,11 @@ void watch_reading(void *state, const char *what)
 	(void)state;
 	if (!page)
 		return;
-	if (!what) {
-		page->since = 0;
-		return;
-	}
-	muon_escape(page->what, sizeof page->what - 1, what);
-	if (page->since == 0)
-		page->since = muon_seconds();
+	bool busy = page->reading % 2;
+	if (what)
+		muon_escape(page->what, sizeof page->what - 1, what);
+	if (busy != (what != NULL)) /* a new name inside one reading does not restart its time */
+		page->reading++;
 }
 
 static int report(const verb_spec *verb, const muon_error *err, int code)
@@ -102,37 +100,45 @@ static _Noreturn void be_child(const verb_spec *verb, const tool_options *option
 	if (getppid() != parent) /* it died before prctl */
 		_exit(muon_exit_status(MUON_E_INTERNAL));
 	setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+	signal(SIGXFSZ, SIG_IGN); /* writing fails instead, and says so */
 	silence_standard_error();
 	int status = run_verb(verb, options);
 	fflush(messages());
 	_exit(status); /* without exit handlers: libhdf5's may crash after a bad file */
 }
 
-/* The file and, where it is known, the object inside it that was being read. */
+/* "muonspec VERB: FILE: OBJECT: ", the object inside the file where it is known. */
 static void print_place(const verb_spec *verb, const tool_options *options)
 {
 	char path[400];
 	muon_escape(path, sizeof path, options->arguments[0]);
+	if (isatty(STDERR_FILENO)) /* over what the child may have left of its progress line */
+		fputs("\r\033[K", stderr);
 	fprintf(stderr, "muonspec %s: %s: ", verb->name, path);
 	if (*page->what && strcmp(page->what, path))
 		fprintf(stderr, "%s: ", page->what);
 }
 
+static bool is_crash(int signal)
+{
+	return signal == SIGSEGV || signal == SIGBUS || signal == SIGABRT || signal == SIGFPE ||
+	       signal == SIGILL || signal == SIGTRAP || signal == SIGSYS;
+}
+
 static int explain_death(const verb_spec *verb, const tool_options *options, int signal)
 {
+	print_place(verb, options);
 	if (signal == SIGKILL) {
-		print_place(verb, options);
 		fprintf(stderr, "killed by the system, probably out of memory; try --threads 1 or "
 		                "--max-memory\n");
 		return muon_exit_status(MUON_E_MEMORY);
 	}
-	if (*page->what) { /* the harm may show only after the reading that did it */
-		print_place(verb, options);
+	if (is_crash(signal) && *page->what) { /* harm may show only after the reading that did it */
 		fprintf(stderr, "malformed: the library that reads it crashed (%s)\n",
 		        strsignal(signal));
 		return muon_exit_status(MUON_E_FORMAT);
 	}
-	fprintf(stderr, "muonspec %s: internal error: %s; please report it\n", verb->name,
+	fprintf(stderr, is_crash(signal) ? "internal error: %s; please report it\n" : "ended: %s\n",
 	        strsignal(signal));
 	return muon_exit_status(MUON_E_INTERNAL);
 }
@@ -148,26 +154,70 @@ static void clean_up(const tool_options *options, pid_t child)
 	muon_free(temporary);
 }
 
+static void stop_child(pid_t child, const tool_options *options)
+{
+	kill(child, SIGKILL);
+	while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
+		;
+	clean_up(options, child);
+}
+
+/* End as whoever sent the signal expects. */
+static int end_by_signal(int signal, const sigset_t *signals)
+{
+	sigprocmask(SIG_UNBLOCK, signals, NULL);
+	raise(signal);
+	return muon_exit_status(MUON_E_INTERNAL);
+}
+
+/* How long the child has been at one reading, in seconds during which this process was awake: a
+ * stopped or suspended program has not been slow. */
+typedef struct reading_clock {
+	unsigned long reading;
+	double seconds, last;
+} reading_clock;
+
+static bool reads_too_long(reading_clock *clock, double limit)
+{
+	const double most = 0.5; /* of a look every 0.2 seconds */
+	double now = muon_seconds(), passed = now - clock->last;
+	unsigned long reading = page->reading;
+	clock->last = now;
+	if (reading != clock->reading || reading % 2 == 0) {
+		clock->reading = reading;
+		clock->seconds = 0;
+		return false;
+	}
+	clock->seconds += passed < most ? passed : most;
+	return clock->seconds > limit;
+}
+
 static int wait_for(pid_t child, const verb_spec *verb, const tool_options *options,
                     const sigset_t *signals)
 {
+	reading_clock clock = {.last = muon_seconds()};
 	for (;;) {
 		int status;
 		pid_t ended = waitpid(child, &status, WNOHANG);
+		if (ended < 0 && errno != EINTR) {
+			clean_up(options, child);
+			fprintf(stderr, "muonspec %s: lost its child process: %s\n", verb->name,
+			        strerror(errno));
+			return muon_exit_status(MUON_E_INTERNAL);
+		}
 		if (ended == child && WIFEXITED(status)) {
 			if (WEXITSTATUS(status))
 				clean_up(options, child);
 			return WEXITSTATUS(status);
 		}
 		if (ended == child && WIFSIGNALED(status)) {
+			int signal = WTERMSIG(status);
 			clean_up(options, child);
-			return explain_death(verb, options, WTERMSIG(status));
+			return sigismember(signals, signal) ? end_by_signal(signal, signals)
+			                                    : explain_death(verb, options, signal);
 		}
-		double since = page->since;
-		if (since > 0 && muon_seconds() - since > options->open_timeout) {
-			kill(child, SIGKILL);
-			waitpid(child, &status, 0);
-			clean_up(options, child);
+		if (reads_too_long(&clock, options->open_timeout)) {
+			stop_child(child, options);
 			print_place(verb, options);
 			fprintf(stderr, "not read within %g seconds; malformed, or raise --open-timeout\n",
 			        options->open_timeout);
@@ -175,13 +225,23 @@ static int wait_for(pid_t child, const verb_spec *verb, const tool_options *opti
 		}
 		int signal = sigtimedwait(signals, NULL, &(struct timespec){0, 200000000});
 		if (signal > 0 && signal != SIGCHLD) {
-			kill(child, SIGKILL);
-			waitpid(child, &status, 0);
-			clean_up(options, child);
-			sigprocmask(SIG_UNBLOCK, signals, NULL);
-			raise(signal); /* end as whoever sent it expects */
-			return muon_exit_status(MUON_E_INTERNAL);
+			stop_child(child, options);
+			return end_by_signal(signal, signals);
 		}
+	}
+}
+
+/* The child's end, and what ends this program unless its caller has it ignored (nohup). */
+static void choose_signals(sigset_t *signals)
+{
+	static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGXCPU};
+	signal(SIGCHLD, SIG_DFL); /* inherited as ignored, it would take the child's status away */
+	sigemptyset(signals);
+	sigaddset(signals, SIGCHLD);
+	for (size_t i = 0; i < sizeof ending / sizeof *ending; i++) {
+		struct sigaction action;
+		if (!sigaction(ending[i], NULL, &action) && action.sa_handler != SIG_IGN)
+			sigaddset(signals, ending[i]);
 	}
 }
 
@@ -193,11 +253,7 @@ int supervise(const verb_spec *verb, const tool_options *options)
 		return run_verb(verb, options);
 	}
 	sigset_t signals;
-	sigemptyset(&signals);
-	sigaddset(&signals, SIGCHLD);
-	sigaddset(&signals, SIGINT);
-	sigaddset(&signals, SIGTERM);
-	sigaddset(&signals, SIGHUP);
+	choose_signals(&signals);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	pid_t parent = getpid(), child = fork();
 	if (child < 0) {
