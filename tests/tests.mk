@@ -26,7 +26,7 @@ test: test-cli test-numbers test-bad-input test-unit check-layers
 test-unit: $(UNIT)
 	@$(UNIT)
 
-test-cli: $(BUILD)/muonspec
+test-cli: $(BUILD)/muonspec | $(BUILD)/packages-test
 	@tests/cli/run $(BUILD)/muonspec
 
 test-numbers: $(BUILD)/muonspec | $(BUILD)/packages-test

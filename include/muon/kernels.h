@@ -2,7 +2,9 @@
  * Gram matrices and singular values.
  *
  * Kernels return a code and nothing else, keep no state, and allocate nothing: the caller passes
- * workspace of the size that the *_workspace function asks for. Call them with BLAS at one thread
+ * workspace of the size that the *_workspace function asks for. The exception is muon_gram_add_*
+ * with more than one thread: it starts those threads and joins them, and allocates what they need,
+ * a few hundred bytes; with less memory it runs on fewer. Call kernels with BLAS at one thread
  * (muon_blas_single_thread) when results must not depend on the machine's thread count. */
 #ifndef MUON_KERNELS_H
 #define MUON_KERNELS_H
@@ -93,7 +95,7 @@ typedef struct muon_gram {
 	const double *gain;      /* optional weights g, see muon_gram_init */
 	bool gain_on_rows;
 	double gain_sumsq;       /* sum of (x_ij g)^2 with g = gain[j], or gain[i] on rows */
-	bool entries_only;       /* set after init: gather statistics, leave G alone */
+	bool entries_only;       /* gather statistics alone: there is no G */
 	int threads;             /* set after init: threads for the product, same bits for any number;
 	                            0 means 1 */
 	muon_moments moments;    /* of A, unscaled */
@@ -111,6 +113,12 @@ MUON_API size_t muon_gram_workspace(int64_t rows, int64_t cols);
  * MUON_E_ARGUMENT for a non-positive size, MUON_E_TOO_LARGE where the workspace overflows. */
 MUON_API int muon_gram_init(muon_gram *gram, int64_t rows, int64_t cols, double scale,
                             const double *gain, bool gain_on_rows, double *workspace);
+
+/* The same for the statistics of the entries alone, with less workspace: one panel.
+ * muon_gram_singular_values then answers MUON_E_ARGUMENT. */
+MUON_API size_t muon_gram_entries_workspace(int64_t rows, int64_t cols);
+MUON_API int muon_gram_init_entries(muon_gram *gram, int64_t rows, int64_t cols, const double *gain,
+                                    bool gain_on_rows, double *workspace);
 
 /* Power of two by which entries up to max_abs are scaled so that squares neither over- nor
  * underflow; 1 for everything that float32 can hold. */
@@ -131,7 +139,7 @@ MUON_API int muon_gram_add_cols(muon_gram *gram, muon_dtype type, const void *bl
  * at multiples of it give the same bits as one block. */
 MUON_API int64_t muon_gram_panel_depth(int64_t rows, int64_t cols);
 
-/* Doubles of workspace for muon_gram_singular_values. */
+/* Doubles of workspace for muon_gram_singular_values; SIZE_MAX where the size overflows. */
 MUON_API size_t muon_gram_singular_values_workspace(int64_t k);
 
 /* Singular values of A out of its finished Gram matrix, descending, into sigma (k entries).
@@ -142,7 +150,8 @@ MUON_API size_t muon_gram_singular_values_workspace(int64_t k);
 MUON_API int muon_gram_singular_values(muon_gram *gram, double *sigma, double *sigma_floor,
                                        double *workspace);
 
-/* Doubles of workspace for muon_singular_values_gesdd, the copy of A excluded. */
+/* Doubles of workspace for muon_singular_values_gesdd, the copy of A excluded; SIZE_MAX where
+ * LAPACK's 32-bit sizes overflow. */
 MUON_API size_t muon_singular_values_gesdd_workspace(int64_t rows, int64_t cols);
 
 /* Singular values of a (rows x cols float64, row-major, contiguous, destroyed), descending, into
@@ -153,8 +162,11 @@ MUON_API int muon_singular_values_gesdd(int64_t rows, int64_t cols, double *a, d
                                         double *sigma_floor, double *workspace);
 
 /* Eigenvalues only of a symmetric a (n x n float64, column-major, leading dimension lda, lower
- * triangle read, destroyed), ascending, into w. Two-stage reduction: dense to band to tridiagonal
- * (Bischof, Lang and Sun 2000). MUON_E_NO_CONVERGENCE. */
+ * triangle read and destroyed, the strict upper untouched), ascending, into w. Two-stage reduction,
+ * dense to band to tridiagonal (Bischof, Lang and Sun 2000; Haidar, Ltaief and Dongarra 2011), then
+ * the roots of the characteristic polynomial from the sequence of leading minors (Barth, Martin and
+ * Wilkinson 1967). Errors are a modest multiple of eps |A|; the same bits on the same machine.
+ * MUON_E_NONFINITE, MUON_E_NO_CONVERGENCE. */
 MUON_API size_t muon_eigenvalues_workspace(int64_t n);
 MUON_API int muon_eigenvalues(int64_t n, double *a, int64_t lda, double *w, double *work);
 

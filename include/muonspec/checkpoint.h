@@ -29,10 +29,12 @@ typedef struct mspec_tensor {
 	const char *type_name; /* the file's own word for the type, for listings; never NULL */
 	int rank;
 	int64_t dims[MSPEC_MAX_RANK];
-	int64_t elements;      /* product of dims */
+	int64_t elements;      /* product of dims; 0 with rank 0: the shape is not known */
 	mspec_role role;
 	int status;            /* MUON_OK, or the code with which mspec_read would fail */
 	const char *problem;   /* why status is not MUON_OK, escaped; NULL otherwise */
+	const char *alias_of;  /* name of the tensor that this is a second name of (HDF5 links), or
+	                          NULL; reads the same data */
 } mspec_tensor;
 
 /* What the file says about itself. Strings are NULL and numbers NaN where it says nothing. */
@@ -70,6 +72,10 @@ MUON_API void mspec_close(mspec_checkpoint **checkpoint);
 MUON_API const mspec_checkpoint_info *mspec_info(const mspec_checkpoint *checkpoint);
 MUON_API size_t mspec_tensor_count(const mspec_checkpoint *checkpoint);
 MUON_API const mspec_tensor *mspec_tensor_at(const mspec_checkpoint *checkpoint, size_t index);
+
+/* Is the file at `path` one of those that the checkpoint is read from (the file itself, a shard, its
+ * index, a file that an HDF5 file refers to), whatever it is called here? False for none. */
+MUON_API bool mspec_uses_file(const mspec_checkpoint *checkpoint, const char *path);
 
 /* Read `count` elements of a tensor from element `first` on (row-major order) into `buffer`, in
  * the tensor's own type and native byte order. Not thread-safe on one checkpoint: callers that

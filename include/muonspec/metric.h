@@ -10,9 +10,10 @@ extern "C" {
 
 /* What a metric is computed from, beyond shape and type. */
 enum mspec_metric_needs {
-	MSPEC_NEEDS_ENTRIES = 1,  /* entry statistics only: no decomposition */
-	MSPEC_NEEDS_SIGMA = 2,    /* singular values */
-	MSPEC_NEEDS_POWER_LAW = 4 /* the power-law fit of them */
+	MSPEC_NEEDS_ENTRIES = 1,   /* entry statistics only: no decomposition */
+	MSPEC_NEEDS_SIGMA = 2,     /* singular values */
+	MSPEC_NEEDS_POWER_LAW = 4, /* the power-law fit of them */
+	MSPEC_NEEDS_GAIN = 8       /* the gain of the norm before the matrix, where known */
 };
 
 /* What metric functions get. `power_law` is NULL unless the metric needs it. */

@@ -31,7 +31,7 @@ typedef struct mspec_group_row {
 	const char *group;
 	size_t count;             /* rows of the group, whatever their status */
 	size_t ok;
-	int64_t parameters;       /* entries of the ok rows */
+	int64_t parameters;       /* entries of all rows */
 	mspec_summary *summaries; /* per metric */
 } mspec_group_row;
 

@@ -263,7 +263,8 @@ static int summarize_groups(mspec_analysis *a, muon_arena *arena)
 				continue;
 			row.count++;
 			row.ok += !a->rows[i].code;
-			row.parameters += a->rows[i].code ? 0 : m->rows * m->cols; /* else only declared */
+			if (__builtin_add_overflow(row.parameters, m->rows * m->cols, &row.parameters))
+				row.parameters = INT64_MAX; /* sizes that a file only declares */
 		}
 		if (!row.count)
 			continue;
@@ -292,8 +293,8 @@ static int choose_metrics(analysis_run *run, const mspec_analyze_options *option
 			return MUON_E_ARGUMENT;
 		const mspec_metric *metric = mspec_metric_at(metrics[i]);
 		run->needs |= metric->needs;
-		run->source.gain |= !strcmp(metric->name, "output_rms");
 	}
+	run->source.gain = run->needs & MSPEC_NEEDS_GAIN;
 	run->source.sigma = options->keep_spectra ||
 	                    (run->needs & (MSPEC_NEEDS_SIGMA | MSPEC_NEEDS_POWER_LAW));
 	return MUON_OK;

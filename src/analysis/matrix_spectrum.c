@@ -48,11 +48,12 @@ static scratch_sizes find_sizes(const mspec_spectrum_source *source, const mspec
 	size_t entries = (size_t)m->rows * (size_t)m->cols, size = muon_dtype_size(m->dtype);
 	size_t row = (size_t)m->stored_cols * size;
 	scratch_sizes s = {.block = (size_t)block_lines(m) * (size_t)line_length(m) * size,
-	                   .workspace = muon_gram_workspace(m->stored_rows, m->stored_cols)};
+	                   .workspace = muon_gram_entries_workspace(m->stored_rows, m->stored_cols)};
 	if (!source->sigma)
 		return s;
 	s.sigma = (size_t)line_length(m);
 	if (source->svd == MUON_SVD_GRAM) {
+		s.workspace = muon_gram_workspace(m->stored_rows, m->stored_cols);
 		s.solver = muon_gram_singular_values_workspace(line_length(m));
 		return s;
 	}
@@ -67,9 +68,6 @@ double mspec_matrix_spectrum_bytes(const mspec_spectrum_source *source, const ms
 {
 	scratch_sizes s = find_sizes(source, matrix);
 	double doubles = (double)s.workspace + (double)s.solver + (double)s.sigma;
-	double k = (double)line_length(matrix);
-	if (!source->sigma)
-		doubles -= k * k; /* the Gram matrix stays untouched, so it takes no memory */
 	return (double)s.block + doubles * sizeof(double);
 }
 
@@ -79,7 +77,7 @@ typedef struct scratch {
 	const mspec_matrix *matrix;
 	void *block;       /* stored elements */
 	size_t block_size; /* bytes */
-	double *workspace; /* Gram matrix and panel; the whole matrix for gesdd */
+	double *workspace; /* panel and, where wanted, Gram matrix; the whole matrix for gesdd */
 	double *solver;
 	double *sigma;
 	double *gain;
@@ -88,6 +86,8 @@ typedef struct scratch {
 static int scratch_allocate(scratch *s)
 {
 	scratch_sizes sizes = find_sizes(s->source, s->matrix);
+	if (sizes.workspace == SIZE_MAX || sizes.solver == SIZE_MAX)
+		return MUON_E_TOO_LARGE;
 	s->block = muon_alloc_aligned(sizes.block, 1);
 	s->block_size = sizes.block;
 	s->workspace = muon_alloc_aligned(sizes.workspace, sizeof(double));
@@ -249,11 +249,13 @@ static int compute(scratch *s, int threads, void *progress_state, mspec_spectrum
 			scale = muon_gram_scale(max_abs);
 	}
 	if (!code)
-		code = muon_gram_init(&gram, m->stored_rows, m->stored_cols, scale, s->gain,
-		                      m->transposed, s->workspace);
+		code = gram_values
+		           ? muon_gram_init(&gram, m->stored_rows, m->stored_cols, scale, s->gain,
+		                            m->transposed, s->workspace)
+		           : muon_gram_init_entries(&gram, m->stored_rows, m->stored_cols, s->gain,
+		                                    m->transposed, s->workspace);
 	if (!code) {
 		gram.threads = threads;
-		gram.entries_only = !gram_values;
 		code = accumulate(s, &gram, progress_state, err);
 	}
 	if (code)

@@ -129,6 +129,16 @@ char *muon_escape(char *out, size_t capacity, const char *text)
 	return out;
 }
 
+char *muon_escape_all(const char *text)
+{
+	size_t length = strlen(text), longest = strlen("\\xNN"); /* that a byte becomes */
+	if (length > SIZE_MAX / longest - 1)
+		return NULL;
+	size_t capacity = longest * length + 1;
+	char *out = muon_alloc(capacity, 1);
+	return out ? muon_escape(out, capacity, text) : NULL;
+}
+
 int muon_natural_compare(const char *a, const char *b)
 {
 	const unsigned char *x = (const unsigned char *)a, *y = (const unsigned char *)b;

@@ -38,30 +38,49 @@ mspec_entry *mspec_add_tensor(mspec_checkpoint *checkpoint, const char *name, mu
 	checkpoint->count++;
 	t->dtype = dtype;
 	if (rank < 0 || rank > MSPEC_MAX_RANK) {
-		mspec_set_problem(checkpoint, entry, MUON_E_FORMAT, "more dimensions than supported");
+		mspec_set_problem(checkpoint, entry, MUON_E_FORMAT,
+		                  "more dimensions than supported");
 		return entry;
 	}
 	t->rank = rank;
-	t->elements = 1;
-	bool negative = false, zero = false, overflow = false;
-	for (int i = 0; i < rank; i++) {
+	for (int i = 0; i < rank; i++)
 		t->dims[i] = dims[i];
-		negative |= dims[i] < 0;
-		zero |= dims[i] == 0;
-		overflow |= __builtin_mul_overflow(t->elements, dims[i], &t->elements);
-	}
-	int64_t bytes = 0;
-	if (zero && !negative)
-		t->elements = 0;
-	else if (negative || overflow ||
-	         __builtin_mul_overflow(t->elements, (int64_t)muon_dtype_size(dtype), &bytes)) {
+	t->elements = mspec_count_elements(rank, dims, muon_dtype_size(dtype));
+	int64_t most = checkpoint->options.max_tensor_bytes;
+	if (t->elements < 0) {
 		t->elements = 0;
 		mspec_set_problem(checkpoint, entry, MUON_E_TOO_LARGE, "impossible size");
+	} else if (most > 0 && t->elements * (int64_t)muon_dtype_size(dtype) > most) {
+		mspec_set_problem(checkpoint, entry, MUON_E_TOO_LARGE,
+		                  "larger than the memory limit");
 	}
-	if (checkpoint->options.max_tensor_bytes > 0 &&
-	    bytes > checkpoint->options.max_tensor_bytes)
-		mspec_set_problem(checkpoint, entry, MUON_E_TOO_LARGE, "larger than the memory limit");
 	return entry;
+}
+
+mspec_entry *mspec_add_shapeless(mspec_checkpoint *checkpoint, const char *name,
+                                 const char *type_name)
+{
+	mspec_entry *entry =
+	    mspec_add_tensor(checkpoint, name, MUON_DTYPE_NONE, type_name, 0, NULL);
+	if (entry)
+		entry->tensor.elements = 0;
+	return entry;
+}
+
+int64_t mspec_count_elements(int rank, const int64_t *dims, size_t size)
+{
+	int64_t elements = 1, bytes;
+	bool zero = false, overflow = false;
+	for (int i = 0; i < rank; i++) {
+		if (dims[i] < 0)
+			return -1;
+		zero |= !dims[i];
+		overflow |= __builtin_mul_overflow(elements, dims[i], &elements);
+	}
+	if (zero)
+		return 0;
+	overflow |= __builtin_mul_overflow(elements, (int64_t)size, &bytes);
+	return overflow ? -1 : elements;
 }
 
 void mspec_set_problem(mspec_checkpoint *checkpoint, mspec_entry *entry, int code,
@@ -72,10 +91,56 @@ void mspec_set_problem(mspec_checkpoint *checkpoint, mspec_entry *entry, int cod
 	entry->tensor.problem = copy ? copy : muon_error_text(code);
 }
 
+void mspec_note_file(mspec_checkpoint *checkpoint, const char *path)
+{
+	struct stat st;
+	if (checkpoint->listed || stat(path, &st))
+		return;
+	mspec_file_id *file = muon_arena_alloc(&checkpoint->arena, 1, sizeof *file);
+	if (!file) {
+		checkpoint->files_failed = true;
+		return;
+	}
+	*file = (mspec_file_id){st.st_dev, st.st_ino, checkpoint->files};
+	checkpoint->files = file;
+}
+
+bool mspec_uses_file(const mspec_checkpoint *checkpoint, const char *path)
+{
+	struct stat st;
+	if (stat(path, &st))
+		return false;
+	for (const mspec_file_id *f = checkpoint->files; f; f = f->next)
+		if (f->device == st.st_dev && f->number == st.st_ino)
+			return true;
+	return false;
+}
+
 void mspec_watch(const mspec_checkpoint *checkpoint, const char *what)
 {
 	if (checkpoint->options.watch)
 		checkpoint->options.watch(checkpoint->options.watch_state, what);
+}
+
+void mspec_watch_again(const mspec_checkpoint *checkpoint, const char *what)
+{
+	mspec_watch(checkpoint, NULL);
+	mspec_watch(checkpoint, what);
+}
+
+int mspec_out_of_memory(const char *where, muon_error *err)
+{
+	return muon_fail(err, MUON_E_MEMORY, where, "out of memory");
+}
+
+int mspec_refuse_lfs_pointer(int fd, const char *where, muon_error *err)
+{
+	static const char first[] = "version https://git-lfs";
+	char start[sizeof first - 1];
+	if (pread(fd, start, sizeof start, 0) != (ssize_t)sizeof start ||
+	    memcmp(start, first, sizeof start))
+		return MUON_OK;
+	return muon_fail(err, MUON_E_FORMAT, where, "is a Git LFS pointer; run 'git lfs pull'");
 }
 
 int mspec_read_at(int fd, void *buffer, size_t bytes, int64_t offset, const char *where,
@@ -177,6 +242,8 @@ static int find_reader(mspec_checkpoint *checkpoint, const char *path, muon_erro
 			if (readers[i]->sniff(fd, path))
 				checkpoint->reader = readers[i];
 		if (!checkpoint->reader)
+			code = mspec_refuse_lfs_pointer(fd, path, err);
+		if (!checkpoint->reader && !code)
 			code = muon_fail(err, MUON_E_FORMAT, path,
 			                 "is not HDF5, safetensors, npz or npy");
 	}
@@ -190,7 +257,7 @@ int mspec_open(mspec_checkpoint **out, const char *path, const mspec_open_option
 	*out = NULL;
 	mspec_checkpoint *checkpoint = muon_alloc(1, sizeof *checkpoint);
 	if (!checkpoint)
-		return muon_fail(err, MUON_E_MEMORY, path, "out of memory");
+		return mspec_out_of_memory(path, err);
 	if (options)
 		checkpoint->options = *options;
 	mspec_checkpoint_info *info = &checkpoint->info;
@@ -198,12 +265,16 @@ int mspec_open(mspec_checkpoint **out, const char *path, const mspec_open_option
 	info->layout = "custom";
 	info->path = muon_arena_string(&checkpoint->arena, path);
 	int code = info->path ? find_reader(checkpoint, path, err)
-	                      : muon_fail(err, MUON_E_MEMORY, path, "out of memory");
+	                      : mspec_out_of_memory(path, err);
 	if (!code) {
 		info->format = checkpoint->reader->format;
+		mspec_note_file(checkpoint, path);
 		mspec_watch(checkpoint, path);
 		code = checkpoint->reader->open(checkpoint, err);
 		mspec_watch(checkpoint, NULL);
+		checkpoint->listed = true;
+		if (!code && checkpoint->files_failed)
+			code = MUON_E_MEMORY;
 		if (code) /* readers say what, here is where */
 			muon_fail(err, code, path, "%s", muon_error_text(code));
 	}

@@ -12,7 +12,6 @@ enum { BLOCK = 16 << 20 }; /* bytes moved at a time */
 
 typedef struct conversion {
 	mspec_checkpoint *from;
-	size_t *data; /* for each tensor, the one whose data it has: itself unless it is an alias */
 	mspec_declared *declared;
 	bool is_hdf5;
 	mspec_hdf5_writer *hdf5;
@@ -23,11 +22,6 @@ typedef struct conversion {
 	double done, total; /* bytes */
 } conversion;
 
-static int out_of_memory(const conversion *c, muon_error *err)
-{
-	return muon_fail(err, MUON_E_MEMORY, c->from->info.path, "out of memory");
-}
-
 static int64_t tensor_bytes(const mspec_tensor *t)
 {
 	return t->elements * (int64_t)muon_dtype_size(t->dtype);
@@ -35,53 +29,22 @@ static int64_t tensor_bytes(const mspec_tensor *t)
 
 /* ---- what is to be copied ------------------------------------------------------------------ */
 
-typedef struct named {
-	const char *name; /* the string in the entry itself */
-	size_t index;
-} named;
-
-static int compare_named(const void *a, const void *b)
-{
-	uintptr_t x = (uintptr_t)((const named *)a)->name, y = (uintptr_t)((const named *)b)->name;
-	return (x > y) - (x < y);
-}
-
-/* Fill c->data. Aliases hold the address of the name of their original. */
-static int find_data(conversion *c, muon_error *err)
-{
-	size_t count = c->from->count;
-	named *names = muon_alloc(count, sizeof *names);
-	if (!names)
-		return out_of_memory(c, err);
-	for (size_t i = 0; i < count; i++)
-		names[i] = (named){c->from->entries[i].tensor.name, i};
-	qsort(names, count, sizeof *names, compare_named);
-	for (size_t i = 0; i < count; i++) {
-		named wanted = {c->from->entries[i].alias, 0}, *found = NULL;
-		if (wanted.name)
-			found = bsearch(&wanted, names, count, sizeof *names, compare_named);
-		c->data[i] = found ? found->index : i;
-	}
-	muon_free(names);
-	return MUON_OK;
-}
-
-/* Nothing is left out silently: one tensor that can't be copied ends the conversion. */
+/* Nothing is left out silently: one tensor that can't be copied ends the conversion. A second name
+ * of a tensor becomes a tensor of its own. */
 static int declare_all(conversion *c, muon_error *err)
 {
 	for (size_t i = 0; i < c->from->count; i++) {
 		const mspec_tensor *t = &c->from->entries[i].tensor;
-		const mspec_tensor *data = &c->from->entries[c->data[i]].tensor;
 		char type[64];
-		if (data->status)
-			return muon_fail(err, data->status, t->name, "can't be converted: %s",
-			                 data->problem);
-		if (data->dtype == MUON_DTYPE_NONE)
+		if (t->status)
+			return muon_fail(err, t->status, t->name, "can't be converted: %s",
+			                 t->problem);
+		if (t->dtype == MUON_DTYPE_NONE)
 			return muon_fail(err, MUON_E_FORMAT, t->name,
 			                 "can't be converted: type %s is not a number",
-			                 muon_escape(type, sizeof type, data->type_name));
-		c->declared[i] = (mspec_declared){t->name, data->dtype, data->rank, data->dims};
-		c->total += (double)tensor_bytes(data);
+			                 muon_escape(type, sizeof type, t->type_name));
+		c->declared[i] = (mspec_declared){t->name, t->dtype, t->rank, t->dims};
+		c->total += (double)tensor_bytes(t);
 	}
 	return MUON_OK;
 }
@@ -156,13 +119,13 @@ static int copy_tensor(conversion *c, size_t i, muon_error *err)
 {
 	const mspec_declared *d = &c->declared[i];
 	int64_t size = (int64_t)muon_dtype_size(d->dtype);
-	int64_t elements = c->from->entries[c->data[i]].tensor.elements;
+	int64_t elements = c->from->entries[i].tensor.elements;
 	int code = MUON_OK;
 	if (c->is_hdf5)
 		code = mspec_hdf5_dataset(c->hdf5, d->name, d->dtype, d->rank, d->dims, err);
 	for (int64_t first = 0, count; first < elements && !code; first += count) {
 		count = elements - first < BLOCK / size ? elements - first : BLOCK / size;
-		code = mspec_read(c->from, c->data[i], first, count, c->block, err);
+		code = mspec_read(c->from, i, first, count, c->block, err);
 		if (!code && c->is_hdf5)
 			code = mspec_hdf5_append(c->hdf5, c->block, count, err);
 		else if (!code)
@@ -201,16 +164,13 @@ int mspec_convert(mspec_checkpoint *from, const char *path, const char *format_n
 		return muon_fail(err, MUON_E_USAGE, path, "unknown format '%s'",
 		                 muon_escape(escaped, sizeof escaped, format_name));
 	}
-	c.data = muon_alloc(from->count, sizeof *c.data);
 	c.declared = muon_alloc(from->count, sizeof *c.declared);
 	c.block = muon_alloc_aligned(BLOCK, 1);
-	int code = c.data && c.declared && c.block ? find_data(&c, err) : out_of_memory(&c, err);
-	if (!code)
-		code = declare_all(&c, err);
+	int code = c.declared && c.block ? declare_all(&c, err)
+	                                 : mspec_out_of_memory(from->info.path, err);
 	if (!code)
 		code = copy_all(&c, path, err);
 	muon_free_aligned(c.block);
 	muon_free(c.declared);
-	muon_free(c.data);
 	return code;
 }

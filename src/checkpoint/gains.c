@@ -1,5 +1,6 @@
 /* Which norm feeds a weight, by the names of the models whose structure they tell. */
 #include "base/text.h"
+#include "checkpoint/names.h"
 #include "checkpoint/reader.h"
 
 #include <stdio.h>
@@ -65,11 +66,6 @@ static const struct {
     {"embed_out.weight", "gpt_neox.final_layer_norm.weight"},
 };
 
-static bool is_digit(char c)
-{
-	return c >= '0' && c <= '9';
-}
-
 /* Length of the prefix before `pattern` at the end of the name, SIZE_MAX if it isn't there. */
 static size_t prefix_before(const char *name, size_t at, const char *pattern)
 {
@@ -82,9 +78,9 @@ static size_t prefix_before(const char *name, size_t at, const char *pattern)
 				return SIZE_MAX;
 			continue;
 		}
-		if (!is_digit(c))
+		if (!mspec_is_digit(c))
 			return SIZE_MAX;
-		while (at && is_digit(name[at - 1]))
+		while (at && mspec_is_digit(name[at - 1]))
 			at--;
 	}
 	return !at || name[at - 1] == '.' ? at : SIZE_MAX;

@@ -126,8 +126,9 @@ static int open_checkpoint(mspec_checkpoint *checkpoint, muon_error *err)
 	const char *path = checkpoint->info.path;
 	h5_state *h5 = muon_arena_alloc(&checkpoint->arena, 1, sizeof *h5);
 	if (!h5)
-		return muon_fail(err, MUON_E_MEMORY, path, "out of memory");
+		return mspec_out_of_memory(path, err);
 	h5->links = h5->dataset = h5->type = H5I_INVALID_HID;
+	h5->checkpoint = checkpoint;
 	checkpoint->file = h5;
 	char real[PATH_MAX], reason[H5_REASON];
 	if (!realpath(path, real))
@@ -138,7 +139,7 @@ static int open_checkpoint(mspec_checkpoint *checkpoint, muon_error *err)
 	h5_file *file;
 	int code = mspec_h5_open_file(&file, checkpoint, real, reason);
 	if (code == MUON_E_MEMORY)
-		return muon_fail(err, code, path, "out of memory");
+		return mspec_out_of_memory(path, err);
 	if (code)
 		return fail_open(checkpoint, reason, err);
 	h5->root = file->folder;

@@ -100,6 +100,7 @@ int mspec_h5_open_file(h5_file **out, mspec_checkpoint *checkpoint, const char *
 		H5Fclose(file->id);
 		return MUON_E_READ;
 	}
+	mspec_note_file(checkpoint, path);
 	file->next = h5->files;
 	h5->files = file;
 	h5->file_count++;

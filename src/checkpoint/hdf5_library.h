@@ -98,6 +98,7 @@ typedef struct h5_source {
 } h5_source;
 
 typedef struct h5_state {
+	mspec_checkpoint *checkpoint; /* whose state this is */
 	h5_file *files; /* the checkpoint itself is the last */
 	size_t file_count;
 	const char *root; /* folder that nothing is followed out of */

@@ -168,6 +168,8 @@ static void check_external(listing *l, int count)
 		else if (!stat(real, &st) && offset >= 0 && offset < st.st_size)
 			held += size > (hsize_t)(st.st_size - offset) ? st.st_size - offset
 			                                              : (int64_t)size;
+		if (!wrong)
+			mspec_note_file(l->checkpoint, real);
 		if (held > l->bytes) /* never overflows then */
 			held = l->bytes;
 	}
@@ -196,6 +198,8 @@ static bool check_virtual_source(const h5_state *h5, const h5_file *file, const 
 		         muon_escape(escaped, sizeof escaped, file_name), wrong);
 		return false;
 	}
+	if (!same)
+		mspec_note_file(h5->checkpoint, real);
 	hid_t dataset = H5Oopen(id, object, h5->links), properties = H5I_INVALID_HID;
 	if (dataset >= 0 && H5Iget_type(dataset) == H5I_DATASET)
 		properties = H5Dget_create_plist(dataset);

@@ -54,7 +54,7 @@ typedef struct walk {
 
 static int out_of_memory(walk *w)
 {
-	return muon_fail(w->err, MUON_E_MEMORY, w->checkpoint->info.path, "out of memory");
+	return mspec_out_of_memory(w->checkpoint->info.path, w->err);
 }
 
 /* Name of the tensor at the current path; NULL when out of memory. */
@@ -73,12 +73,10 @@ static const char *current_name(walk *w)
 static int list_problem(walk *w, const char *type_name, int code, const char *problem)
 {
 	const char *name = current_name(w);
-	mspec_entry *entry = name ? mspec_add_tensor(w->checkpoint, *name ? name : "/",
-	                                             MUON_DTYPE_NONE, type_name, 0, NULL)
-	                          : NULL;
+	mspec_entry *entry =
+	    name ? mspec_add_shapeless(w->checkpoint, *name ? name : "/", type_name) : NULL;
 	if (!entry)
 		return out_of_memory(w);
-	entry->tensor.elements = 0;
 	mspec_set_problem(w->checkpoint, entry, code, problem);
 	return MUON_OK;
 }
@@ -169,12 +167,9 @@ static int list_alias(walk *w, hid_t dataset, const char *link, const char *orig
 	int code = list_dataset(w, dataset);
 	if (code)
 		return code;
-	char escaped[H5_REASON], problem[H5_REASON + 32];
 	mspec_entry *entry = &w->checkpoint->entries[before];
-	snprintf(problem, sizeof problem, "%s link to '%s'", link,
-	         muon_escape(escaped, sizeof escaped, original));
-	mspec_set_problem(w->checkpoint, entry, MUON_E_FORMAT, problem);
-	entry->alias = original;
+	entry->link = link;
+	entry->tensor.alias_of = original;
 	return MUON_OK;
 }
 

@@ -47,7 +47,7 @@ int mspec_hdf5_create(mspec_hdf5_writer **out, const char *path, muon_error *err
 	size_t length = strlen(path) + 1;
 	if (!writer || !(writer->path = muon_alloc(length, 1))) {
 		muon_free(writer);
-		return muon_fail(err, MUON_E_MEMORY, path, "out of memory");
+		return mspec_out_of_memory(path, err);
 	}
 	memcpy(writer->path, path, length);
 	writer->file = writer->to.dataset = writer->to.type = writer->to.space = H5I_INVALID_HID;
@@ -146,20 +146,6 @@ static bool write_text(hid_t object, const char *name, const char *text, char *r
 	return good;
 }
 
-static bool product_of(int rank, const int64_t *dims, int64_t *elements)
-{
-	bool good = rank >= 0 && rank <= H5S_MAX_RANK, overflow = false, zero = false;
-	*elements = 1;
-	for (int i = 0; i < rank && good; i++) {
-		good = dims[i] >= 0;
-		zero |= !dims[i];
-		overflow |= __builtin_mul_overflow(*elements, dims[i], elements);
-	}
-	if (zero)
-		*elements = 0;
-	return good && (zero || !overflow);
-}
-
 /* Make the dataset that elements will be appended to; false with the reason. */
 static bool start_dataset(mspec_hdf5_writer *writer, const char *name, muon_dtype dtype, int rank,
                           const int64_t *dims, char *reason)
@@ -179,18 +165,20 @@ static bool start_dataset(mspec_hdf5_writer *writer, const char *name, muon_dtyp
 static int declare_dataset(mspec_hdf5_writer *writer, const char *name, muon_dtype dtype, int rank,
                            const int64_t *dims, muon_error *err)
 {
-	int64_t elements;
 	char reason[H5_REASON];
 	if (writer->code || end_dataset(writer, err))
 		return earlier_failure(writer, err);
 	if (!is_storable_name(name))
 		return refuse_name(writer, name, err);
-	if (!product_of(rank, dims, &elements))
+	int64_t elements = rank >= 0 && rank <= H5S_MAX_RANK
+	                       ? mspec_count_elements(rank, dims, muon_dtype_size(dtype))
+	                       : -1;
+	if (elements < 0)
 		return writer->code = muon_fail(err, MUON_E_ARGUMENT, name, "impossible shape");
 	size_t length = strlen(name) + 1;
 	writer->name = muon_alloc(length, 1);
 	if (!writer->name)
-		return writer->code = muon_fail(err, MUON_E_MEMORY, name, "out of memory");
+		return writer->code = mspec_out_of_memory(name, err);
 	memcpy(writer->name, name, length);
 	if (!start_dataset(writer, name, dtype, rank, dims, reason))
 		return fail_write(writer, name, reason, err);

@@ -1,6 +1,7 @@
 #include "checkpoint/layout.h"
 
-#include <ctype.h>
+#include "checkpoint/names.h"
+
 #include <string.h>
 
 #define HASH_NONFATAL_OOM 1
@@ -16,12 +17,6 @@ const char *mspec_known_layout(const char *word)
 		if (!strcmp(word, known[i]))
 			return known[i];
 	return NULL;
-}
-
-static bool ends_with(const char *text, const char *end)
-{
-	size_t length = strlen(text), tail = strlen(end);
-	return length >= tail && !strcmp(text + length - tail, end);
 }
 
 /* Is `piece` a whole component of the path? */
@@ -40,7 +35,7 @@ static bool has_component(const char *path, const char *piece)
 static bool is_keras3_name(const char *name)
 {
 	const char *last = strrchr(name, '/');
-	if (!last || !isdigit((unsigned char)last[1]) ||
+	if (!last || !mspec_is_digit(last[1]) ||
 	    last[1 + strspn(last + 1, "0123456789")])
 		return false;
 	size_t folder = (size_t)(last - name);
@@ -51,8 +46,8 @@ static bool is_pytorch_name(const char *name)
 {
 	const char *last = strrchr(name, '/');
 	last = last ? last + 1 : name;
-	return (last == name && strchr(name, '.')) || ends_with(last, "weight") ||
-	       ends_with(last, "bias");
+	return (last == name && strchr(name, '.')) || mspec_ends_with(last, "weight") ||
+	       mspec_ends_with(last, "bias");
 }
 
 const char *mspec_layout_from_names(const mspec_checkpoint *checkpoint)

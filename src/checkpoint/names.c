@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-static bool is_digit(char c)
+bool mspec_is_digit(char c)
 {
 	return c >= '0' && c <= '9';
 }
@@ -11,7 +11,7 @@ static bool is_digit(char c)
 static size_t bare_length(const char *name)
 {
 	size_t length = strlen(name), digits = length;
-	while (digits && is_digit(name[digits - 1]))
+	while (digits && mspec_is_digit(name[digits - 1]))
 		digits--;
 	return digits < length && digits && name[digits - 1] == ':' ? digits - 1 : length;
 }
@@ -40,8 +40,8 @@ bool mspec_key_has(const char *key, const char *text)
 	return strstr(key, text) != NULL;
 }
 
-bool mspec_key_ends(const char *key, const char *end)
+bool mspec_ends_with(const char *text, const char *end)
 {
-	size_t length = strlen(key), want = strlen(end);
-	return length >= want && !memcmp(key + length - want, end, want);
+	size_t length = strlen(text), want = strlen(end);
+	return length >= want && !memcmp(text + length - want, end, want);
 }

@@ -11,8 +11,11 @@ enum { MSPEC_KEY_SIZE = 512 };
  * ".model.dense_1.kernel.". Of a very long name the end, which is what tells. */
 void mspec_name_key(char key[MSPEC_KEY_SIZE], const char *name);
 
-/* Is `text` a part of the key, or its end? */
+/* Is `text` a part of the key? */
 bool mspec_key_has(const char *key, const char *text);
-bool mspec_key_ends(const char *key, const char *end);
+
+/* Of any text: its end, and characters whatever the locale. */
+bool mspec_ends_with(const char *text, const char *end);
+bool mspec_is_digit(char c);
 
 #endif

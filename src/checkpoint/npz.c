@@ -2,6 +2,7 @@
  * is (plain .npy, uncompressed entries) is; compressed entries and arrays in column-major order are
  * unpacked once into a temporary file. */
 #include "base/text.h"
+#include "checkpoint/names.h"
 #include "checkpoint/npy_header.h"
 #include "checkpoint/reader.h"
 
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 #include <zip.h>
 
@@ -18,11 +20,13 @@
 #define MAX_RATIO 1032
 #define RATIO_SLACK 4096
 #define CHUNK 262144
+#define TILE 4194304 /* bytes of an array that change their order at a time */
 /* Unpacked arrays are all forgotten when there is more of them than this, so that arrays that are
  * read by turns are not unpacked again and again. */
 #define SPOOL_LIMIT ((int64_t)2 << 30)
 
 typedef struct npz_file {
+	const mspec_checkpoint *checkpoint; /* whose state this is */
 	zip_t *zip;          /* NULL for a single .npy */
 	int fd;              /* of a single .npy, or -1 */
 	zip_file_t *entry;   /* the entry opened last, or NULL */
@@ -42,17 +46,6 @@ typedef struct array {
 	uint64_t round;   /* of the spool in which its data is; 0 if in none */
 	int64_t position; /* in the spool */
 } array;
-
-static int out_of_memory(const char *where, muon_error *err)
-{
-	return muon_fail(err, MUON_E_MEMORY, where, "out of memory");
-}
-
-static bool ends_with(const char *text, const char *ending)
-{
-	size_t length = strlen(text), tail = strlen(ending);
-	return length >= tail && !strcmp(text + length - tail, ending);
-}
 
 static bool sniff(int fd, const char *path)
 {
@@ -131,6 +124,19 @@ static int create_spool(npz_file *f, const char *where, muon_error *err)
 	return MUON_OK;
 }
 
+static int check_room(const npz_file *f, int64_t bytes, const char *where, muon_error *err)
+{
+	struct statvfs disk;
+	if (fstatvfs(f->spool, &disk)) /* then writing will tell */
+		return MUON_OK;
+	double free_bytes = (double)disk.f_bavail * (double)disk.f_frsize;
+	if ((double)bytes <= free_bytes)
+		return MUON_OK;
+	return muon_fail(err, MUON_E_TOO_LARGE, where,
+	                 "unpacking takes %lld bytes, there is room for %.0f (set TMPDIR)",
+	                 (long long)bytes, free_bytes);
+}
+
 /* Room at the end of the spool, which is emptied if it would grow too long. */
 static int reserve(npz_file *f, int64_t bytes, int64_t *position, const char *where,
                    muon_error *err)
@@ -142,10 +148,21 @@ static int reserve(npz_file *f, int64_t bytes, int64_t *position, const char *wh
 		if (ftruncate(f->spool, 0))
 			code = muon_fail(err, MUON_E_READ, where, "%s", strerror(errno));
 	}
+	if (!code)
+		code = check_room(f, bytes, where, err);
 	*position = f->spooled;
 	if (!code)
 		f->spooled += bytes;
 	return code;
+}
+
+/* Give back what is in the spool from `position` on. */
+static int release(npz_file *f, int64_t position, const char *where, muon_error *err)
+{
+	f->spooled = position;
+	return ftruncate(f->spool, (off_t)position)
+	           ? muon_fail(err, MUON_E_READ, where, "%s", strerror(errno))
+	           : MUON_OK;
 }
 
 static int write_spool(npz_file *f, const void *bytes, size_t count, int64_t position,
@@ -156,8 +173,9 @@ static int write_spool(npz_file *f, const void *bytes, size_t count, int64_t pos
 		ssize_t put = pwrite(f->spool, from, count, (off_t)position);
 		if (put < 0 && errno == EINTR)
 			continue;
+		bool full = put < 0 && (errno == ENOSPC || errno == EFBIG || errno == EDQUOT);
 		if (put <= 0)
-			return muon_fail(err, MUON_E_READ, where,
+			return muon_fail(err, full ? MUON_E_TOO_LARGE : MUON_E_READ, where,
 			                 "unpacking into a temporary file failed (set TMPDIR): %s",
 			                 strerror(errno));
 		from += put;
@@ -174,7 +192,7 @@ static int stream_entry(npz_file *f, array *a, int64_t bytes, int64_t position, 
 {
 	char *buffer = muon_alloc(CHUNK, 1);
 	if (!buffer)
-		return out_of_memory(where, err);
+		return mspec_out_of_memory(where, err);
 	int code = open_entry(f, a->index, where, err);
 	for (int64_t left = a->data; left && !code;) {
 		size_t part = left < CHUNK ? (size_t)left : CHUNK;
@@ -187,6 +205,7 @@ static int stream_entry(npz_file *f, array *a, int64_t bytes, int64_t position, 
 		if (!code && position >= 0)
 			code = write_spool(f, buffer, part, position + done, where, err);
 		done += (int64_t)part;
+		mspec_watch_again(f->checkpoint, where);
 	}
 	if (!code) { /* the checksum is compared when the end is met */
 		zip_int64_t got = zip_fread(f->entry, buffer, 1);
@@ -203,74 +222,193 @@ static int stream_entry(npz_file *f, array *a, int64_t bytes, int64_t position, 
 	return code;
 }
 
-/* Write the elements of `raw`, in column-major order, to the spool in row-major order. */
-static int write_row_major(npz_file *f, const mspec_tensor *t, const char *raw, int64_t position,
-                           muon_error *err)
+/* ---- column-major order ------------------------------------------------------------------ */
+
+/* An array on its way from column-major to row-major order. Its dimensions are split in two: `a`,
+ * the first, which are next to each other in the source, and `b`, the others, which are so in the
+ * result. In each both orders number the elements in their own way. */
+typedef struct reordering {
+	npz_file *f;
+	const char *name;
+	size_t size; /* of an element */
+	const int64_t *dims;
+	int rank, split;
+	int64_t a, b; /* elements: products of the dimensions of each part */
+	int from_fd;
+	int64_t from, to; /* byte positions of source and result */
+	char *columns, *rows; /* a tile in the order of the source, and of the result */
+} reordering;
+
+/* What is element `index` when the first dimension is counted fastest, counted with the last one
+ * fastest; for `backwards` the other way round. */
+static int64_t renumber(const int64_t *dims, int count, bool backwards, int64_t index)
 {
-	size_t size = muon_dtype_size(t->dtype);
-	char *buffer = muon_alloc(CHUNK, size);
-	if (!buffer)
-		return out_of_memory(t->name, err);
-	int64_t strides[MSPEC_MAX_RANK], index[MSPEC_MAX_RANK] = {0}, stride = 1, from = 0;
-	for (int i = 0; i < t->rank; i++) {
-		strides[i] = stride;
-		stride *= t->dims[i];
+	int64_t result = 0;
+	for (int i = 0; i < count; i++) {
+		int64_t size = dims[backwards ? count - 1 - i : i];
+		result = result * size + index % size;
+		index /= size;
 	}
+	return result;
+}
+
+static int64_t column_of(const reordering *r, int64_t b)
+{
+	return renumber(r->dims + r->split, r->rank - r->split, true, b);
+}
+
+static int64_t row_of(const reordering *r, int64_t a)
+{
+	return renumber(r->dims, r->split, false, a);
+}
+
+/* A piece of the array: `as` elements of part a, from number `a` on in the source's order, for each
+ * of `bs` of part b, from number `b` on in the result's order. */
+typedef struct tile {
+	int64_t a, as, b, bs;
+} tile;
+
+/* Runs that follow each other in the file are moved by one call: narrow arrays have many. */
+static int read_columns(const reordering *r, const tile *t, muon_error *err)
+{
 	int code = MUON_OK;
-	for (int64_t done = 0; done < t->elements && !code;) {
-		size_t count = t->elements - done < CHUNK ? (size_t)(t->elements - done) : CHUNK;
-		for (size_t k = 0; k < count; k++) {
-			memcpy(buffer + k * size, raw + (size_t)from * size, size);
-			for (int i = t->rank - 1; i >= 0; i--) {
-				from += strides[i];
-				if (++index[i] < t->dims[i])
-					break;
-				from -= strides[i] * index[i];
-				index[i] = 0;
-			}
-		}
-		code = write_spool(f, buffer, count * size, position + done * (int64_t)size,
-		                   t->name, err);
-		done += (int64_t)count;
+	for (int64_t i = 0, n; i < t->bs && !code; i += n) {
+		int64_t first = column_of(r, t->b + i);
+		n = 1;
+		while (t->as == r->a && i + n < t->bs && column_of(r, t->b + i + n) == first + n)
+			n++;
+		code = mspec_read_at(r->from_fd, r->columns + (size_t)(i * t->as) * r->size,
+		                     (size_t)(n * t->as) * r->size,
+		                     r->from + (first * r->a + t->a) * (int64_t)r->size, r->name,
+		                     err);
 	}
-	muon_free(buffer);
 	return code;
 }
 
-static int reorder(npz_file *f, const array *a, const mspec_tensor *t, int64_t bytes,
-                   int64_t position, muon_error *err)
+static int write_rows(const reordering *r, const tile *t, muon_error *err)
 {
-	char *raw = muon_alloc_aligned((size_t)bytes, 1);
-	if (!raw)
-		return out_of_memory(t->name, err);
-	int code = a->in_place
-	               ? read_in_place(f, a, raw, (size_t)bytes, 0, t->name, err)
-	               : mspec_read_at(f->spool, raw, (size_t)bytes, position, t->name, err);
-	if (!code)
-		code = write_row_major(f, t, raw, position, err);
-	muon_free_aligned(raw);
+	int code = MUON_OK;
+	for (int64_t i = 0, n; i < t->as && !code; i += n) {
+		int64_t first = row_of(r, t->a + i);
+		n = 1;
+		while (t->bs == r->b && i + n < t->as && row_of(r, t->a + i + n) == first + n)
+			n++;
+		code = write_spool(r->f, r->rows + (size_t)(i * t->bs) * r->size,
+		                   (size_t)(n * t->bs) * r->size,
+		                   r->to + (first * r->b + t->b) * (int64_t)r->size, r->name, err);
+	}
 	return code;
+}
+
+static int move_tile(const reordering *r, const tile *t, muon_error *err)
+{
+	int code = read_columns(r, t, err);
+	if (code)
+		return code;
+	for (int64_t j = 0; j < t->as; j++)
+		for (int64_t i = 0; i < t->bs; i++)
+			memcpy(r->rows + (size_t)(j * t->bs + i) * r->size,
+			       r->columns + (size_t)(i * t->as + j) * r->size, r->size);
+	code = write_rows(r, t, err);
+	mspec_watch_again(r->f->checkpoint, r->name);
+	return code;
+}
+
+static int64_t smaller(int64_t x, int64_t y)
+{
+	return x < y ? x : y;
+}
+
+/* Split the dimensions so that neither part is narrower than it must be. */
+static void split_dimensions(reordering *r, int64_t elements)
+{
+	int64_t a = 1, best = 0;
+	for (int i = 1; i < r->rank; i++) {
+		a *= r->dims[i - 1];
+		if (smaller(a, elements / a) <= best)
+			continue;
+		best = smaller(a, elements / a);
+		r->split = i;
+		r->a = a;
+		r->b = elements / a;
+	}
+}
+
+static int move_tiles(const reordering *r, muon_error *err)
+{
+	int64_t most = TILE / (int64_t)r->size, side = 1;
+	while (4 * side * side <= most)
+		side *= 2;
+	int64_t as = smaller(r->a, side), bs = smaller(r->b, most / as);
+	as = smaller(r->a, most / bs);
+	int code = MUON_OK;
+	for (int64_t a = 0; a < r->a && !code; a += as)
+		for (int64_t b = 0; b < r->b && !code; b += bs) {
+			tile t = {a, smaller(as, r->a - a), b, smaller(bs, r->b - b)};
+			code = move_tile(r, &t, err);
+		}
+	return code;
+}
+
+/* Write the array whose elements are at `from` of the file, in column-major order, to the spool at
+ * `to`, in row-major order. */
+static int reorder(npz_file *f, const mspec_tensor *t, int from_fd, int64_t from, int64_t to,
+                   muon_error *err)
+{
+	reordering r = {.f = f, .name = t->name, .size = muon_dtype_size(t->dtype)};
+	r.dims = t->dims;
+	r.rank = t->rank;
+	r.from_fd = from_fd;
+	r.from = from;
+	r.to = to;
+	split_dimensions(&r, t->elements);
+	r.columns = muon_alloc_aligned(TILE, 1);
+	r.rows = muon_alloc_aligned(TILE, 1);
+	int code = r.columns && r.rows ? move_tiles(&r, err) : mspec_out_of_memory(t->name, err);
+	muon_free_aligned(r.columns);
+	muon_free_aligned(r.rows);
+	return code;
+}
+
+/* ---- arrays ----------------------------------------------------------------------------- */
+
+/* Have the array's data in the spool at `position`, in row-major order; what follows there is free
+ * for use as long as the array. */
+static int unpack(npz_file *f, array *a, const mspec_tensor *t, int64_t bytes, int64_t position,
+                  muon_error *err)
+{
+	if (!a->fortran_order)
+		return stream_entry(f, a, bytes, position, t->name, err);
+	if (!f->zip)
+		return reorder(f, t, f->fd, a->data, position, err);
+	int code = stream_entry(f, a, bytes, position + bytes, t->name, err);
+	return code ? code : reorder(f, t, f->spool, position + bytes, position, err);
 }
 
 /* Before an array's data is read: verify it, or have it in the spool in row-major order. */
 static int prepare(npz_file *f, array *a, const mspec_tensor *t, muon_error *err)
 {
-	int64_t bytes = t->elements * (int64_t)muon_dtype_size(t->dtype), position;
-	int code = MUON_OK;
-	if (f->zip && a->in_place && !a->verified)
-		code = stream_entry(f, a, bytes, -1, t->name, err);
-	if (code || (a->in_place && !a->fortran_order) || a->round == f->round)
+	int64_t bytes = t->elements * (int64_t)muon_dtype_size(t->dtype), position, room = bytes;
+	if (a->in_place && !a->fortran_order)
+		return !f->zip || a->verified ? MUON_OK
+		                              : stream_entry(f, a, bytes, -1, t->name, err);
+	if (a->round == f->round)
+		return MUON_OK;
+	bool twice = a->fortran_order && f->zip; /* in both orders */
+	if (twice && __builtin_mul_overflow(bytes, 2, &room))
+		return muon_fail(err, MUON_E_TOO_LARGE, t->name, "impossible size");
+	int code = reserve(f, room, &position, t->name, err);
+	if (code)
 		return code;
-	code = reserve(f, bytes, &position, t->name, err);
-	if (!code && !a->in_place)
-		code = stream_entry(f, a, bytes, position, t->name, err);
-	if (!code && a->fortran_order)
-		code = reorder(f, a, t, bytes, position, err);
-	if (!code) {
-		a->round = f->round;
-		a->position = position;
-	}
-	return code;
+	code = unpack(f, a, t, bytes, position, err);
+	int released = twice || code
+	                   ? release(f, code ? position : position + bytes, t->name, err)
+	                   : MUON_OK;
+	if (code || released)
+		return code ? code : released;
+	a->round = f->round;
+	a->position = position;
+	return MUON_OK;
 }
 
 /* ---- listing ---------------------------------------------------------------------------- */
@@ -279,10 +417,9 @@ static int prepare(npz_file *f, array *a, const mspec_tensor *t, muon_error *err
 static int add_unreadable(mspec_checkpoint *checkpoint, const char *name, const char *type_name,
                           int code, const char *problem, muon_error *err)
 {
-	mspec_entry *added =
-	    mspec_add_tensor(checkpoint, name, MUON_DTYPE_NONE, type_name, 0, NULL);
+	mspec_entry *added = mspec_add_shapeless(checkpoint, name, type_name);
 	if (!added)
-		return out_of_memory(name, err);
+		return mspec_out_of_memory(name, err);
 	if (problem)
 		mspec_set_problem(checkpoint, added, code, problem);
 	return MUON_OK;
@@ -297,7 +434,7 @@ static int add_array(mspec_checkpoint *checkpoint, const char *name, const mspec
 	                                      rank, header->dims);
 	array *a = muon_arena_alloc(&checkpoint->arena, 1, sizeof *a);
 	if (!added || !a)
-		return out_of_memory(name, err);
+		return mspec_out_of_memory(name, err);
 	*a = *place;
 	a->swapped = header->big_endian == (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
 	a->fortran_order = header->fortran_order && rank > 1;
@@ -346,7 +483,7 @@ static int load_header(npz_file *f, int64_t size, mspec_npy_header *header, int6
 		return muon_fail(err, MUON_E_FORMAT, where, "is cut off inside the .npy header");
 	unsigned char *bytes = muon_alloc(length, 1);
 	if (!bytes)
-		return out_of_memory(where, err);
+		return mspec_out_of_memory(where, err);
 	memcpy(bytes, prefix, sizeof prefix);
 	code =
 	    read_start(f, bytes + sizeof prefix, length - sizeof prefix, sizeof prefix, where, err);
@@ -390,7 +527,7 @@ static int add_entry(mspec_checkpoint *checkpoint, const zip_stat_t *st, const c
 		code = load_header(f, (int64_t)st->size, &header, &place.data, name, &reason);
 	close_entry(f);
 	if (code == MUON_E_MEMORY)
-		return out_of_memory(name, err);
+		return mspec_out_of_memory(name, err);
 	if (code)
 		return add_unreadable(checkpoint, name, "unknown", code, reason.message, err);
 	return add_array(checkpoint, name, &header, &place, (int64_t)st->size - place.data, err);
@@ -405,14 +542,14 @@ static int check_contents(zip_t *zip, const char *path, muon_error *err)
 		const char *name = zip_get_name(zip, (zip_uint64_t)i, 0);
 		if (!name)
 			return muon_fail(err, MUON_E_FORMAT, path, "archive entry without a name");
-		if (!strcmp(name, "data.pkl") || ends_with(name, "/data.pkl"))
+		if (!strcmp(name, "data.pkl") || mspec_ends_with(name, "/data.pkl"))
 			return muon_fail(err, MUON_E_FORMAT, path,
 			                 "is a PyTorch pickle archive; save the state dict with "
 			                 "safetensors or h5py");
 		if (!strcmp(name, "model.weights.h5"))
 			return muon_fail(err, MUON_E_FORMAT, path,
 			                 "is a .keras archive; unzip it and pass model.weights.h5");
-		any |= ends_with(name, ".npy");
+		any |= mspec_ends_with(name, ".npy");
 	}
 	return any ? MUON_OK
 	           : muon_fail(err, MUON_E_FORMAT, path, "is a zip archive without .npy arrays");
@@ -433,13 +570,13 @@ static int list_entry(mspec_checkpoint *checkpoint, const zip_stat_t *st, muon_e
 	zip_int64_t same = zip_name_locate(f->zip, st->name, 0);
 	if (same >= 0 && (zip_uint64_t)same != st->index)
 		return refuse_twice(checkpoint, st->name, err);
-	if (ends_with(st->name, "/"))
+	if (mspec_ends_with(st->name, "/"))
 		return MUON_OK; /* a folder */
-	if (!ends_with(st->name, ".npy"))
+	if (!mspec_ends_with(st->name, ".npy"))
 		return add_unreadable(checkpoint, st->name, "not an array", MUON_OK, NULL, err);
 	char *name = muon_arena_string(&checkpoint->arena, st->name);
 	if (!name)
-		return out_of_memory(st->name, err);
+		return mspec_out_of_memory(st->name, err);
 	name[strlen(name) - strlen(".npy")] = 0;
 	if (zip_name_locate(f->zip, name, 0) >= 0)
 		return refuse_twice(checkpoint, name, err);
@@ -492,8 +629,8 @@ static int open_single(mspec_checkpoint *checkpoint, int64_t file_size, muon_err
 	const char *slash = strrchr(path, '/');
 	char *name = muon_arena_string(&checkpoint->arena, slash ? slash + 1 : path);
 	if (!name)
-		return out_of_memory(path, err);
-	if (ends_with(name, ".npy") && strlen(name) > strlen(".npy"))
+		return mspec_out_of_memory(path, err);
+	if (mspec_ends_with(name, ".npy") && strlen(name) > strlen(".npy"))
 		name[strlen(name) - strlen(".npy")] = 0;
 	return add_array(checkpoint, name, &header, &place, file_size - place.data, err);
 }
@@ -506,7 +643,8 @@ static const char *guess_layout(const mspec_checkpoint *checkpoint)
 	for (size_t i = 0; i < checkpoint->count; i++) {
 		const char *name = checkpoint->entries[i].tensor.name;
 		if (checkpoint->entries[i].source &&
-		    (strchr(name, '.') || ends_with(name, "weight") || ends_with(name, "bias")))
+		    (strchr(name, '.') || mspec_ends_with(name, "weight") ||
+		     mspec_ends_with(name, "bias")))
 			return "pytorch";
 	}
 	return "custom";
@@ -517,8 +655,9 @@ static int open_checkpoint(mspec_checkpoint *checkpoint, muon_error *err)
 	const char *path = checkpoint->info.path;
 	npz_file *f = muon_arena_alloc(&checkpoint->arena, 1, sizeof *f);
 	if (!f)
-		return out_of_memory(path, err);
+		return mspec_out_of_memory(path, err);
 	checkpoint->file = f;
+	f->checkpoint = checkpoint;
 	f->spool = -1;
 	f->round = 1;
 	f->fd = open(path, O_RDONLY | O_CLOEXEC);

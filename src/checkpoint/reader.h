@@ -6,6 +6,7 @@
 #include "base/memory.h"
 
 #include <muonspec/checkpoint.h>
+#include <sys/types.h>
 
 typedef struct mspec_reader {
 	const char *format;
@@ -26,9 +27,15 @@ typedef struct mspec_entry {
 	mspec_tensor tensor;
 	int64_t order; /* tensors are sorted by this first, then naturally by name */
 	void *source;  /* the reader's own: where the data is */
-	const char *alias; /* tensor that this is a second name of (HDF5 links), or NULL; then its
-	                      status is not MUON_OK, so that it isn't counted twice */
+	const char *link; /* of a tensor with alias_of: "hard", "soft", "external" */
 } mspec_entry;
+
+/* A file that the checkpoint is read from. */
+typedef struct mspec_file_id {
+	dev_t device;
+	ino_t number;
+	struct mspec_file_id *next;
+} mspec_file_id;
 
 struct mspec_checkpoint {
 	const mspec_reader *reader;
@@ -37,22 +44,45 @@ struct mspec_checkpoint {
 	mspec_open_options options;
 	mspec_entry *entries;
 	size_t count, capacity;
+	mspec_file_id *files;
+	bool files_failed; /* out of memory for them */
+	bool listed;       /* open is done: its files are known */
 	muon_arena arena; /* names and reader state that live as long as the checkpoint */
 };
 
 /* A new tensor at the end of the list, or NULL when out of memory. The name is copied. `elements`
- * is computed from dims; a product that overflows, a negative size or a size over
- * max_tensor_bytes becomes the tensor's status. An earlier bad status (set afterwards by the
- * reader) is the reader's business. The pointer is valid until the next call. */
+ * is computed from dims; a product that overflows, a negative size or a size over max_tensor_bytes
+ * becomes the tensor's status, which the reader may replace by what it finds wrong. The pointer is
+ * valid until the next call. */
 mspec_entry *mspec_add_tensor(mspec_checkpoint *checkpoint, const char *name, muon_dtype dtype,
                               const char *type_name, int rank, const int64_t *dims);
+
+/* The same for what has no type and shape that could be told. */
+mspec_entry *mspec_add_shapeless(mspec_checkpoint *checkpoint, const char *name,
+                                 const char *type_name);
+
+/* Elements of an array of these sizes, 0 if any is 0; -1 if one is negative or so many elements of
+ * `size` bytes can't be. */
+int64_t mspec_count_elements(int rank, const int64_t *dims, size_t size);
 
 /* Mark a tensor as one that can't be read, with the reason (escaped, copied). */
 void mspec_set_problem(mspec_checkpoint *checkpoint, mspec_entry *entry, int code,
                        const char *problem);
 
+/* While opening: the checkpoint is read from the file at `path` too. */
+void mspec_note_file(mspec_checkpoint *checkpoint, const char *path);
+
 /* Tell the watcher what is being read; NULL when done. */
 void mspec_watch(const mspec_checkpoint *checkpoint, const char *what);
+
+/* Tell the watcher that a long reading of `what` goes on well: its time starts again. */
+void mspec_watch_again(const mspec_checkpoint *checkpoint, const char *what);
+
+/* Record that memory ran out; returns MUON_E_MEMORY. */
+int mspec_out_of_memory(const char *where, muon_error *err);
+
+/* MUON_E_FORMAT if the file only stands for one that Git LFS has not fetched. */
+int mspec_refuse_lfs_pointer(int fd, const char *where, muon_error *err);
 
 /* Read exactly `bytes` at `offset`; MUON_E_READ with the reason otherwise. */
 int mspec_read_at(int fd, void *buffer, size_t bytes, int64_t offset, const char *where,

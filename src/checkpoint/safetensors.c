@@ -3,7 +3,8 @@
 #include "checkpoint/safetensors.h"
 
 #include "base/text.h"
-#include "checkpoint/reader.h"
+#include "checkpoint/layout.h"
+#include "checkpoint/names.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -17,6 +18,8 @@
 #include <unistd.h>
 
 #define MAX_OPEN_SHARDS 16
+#define LONGEST_HEADER 100000000       /* bytes; the reference implementation's limit */
+#define MAX_PARSED ((size_t)512 << 20) /* bytes that a header may take once it is parsed */
 
 const char *const mspec_safetensors_types[MUON_DTYPE_COUNT] = {
     [MUON_F64] = "F64",   [MUON_F32] = "F32",         [MUON_F16] = "F16",
@@ -47,17 +50,6 @@ typedef struct place {
 	int64_t position; /* in its file */
 } place;
 
-static bool ends_with(const char *text, const char *ending)
-{
-	size_t length = strlen(text), tail = strlen(ending);
-	return length >= tail && !strcmp(text + length - tail, ending);
-}
-
-static int out_of_memory(const char *where, muon_error *err)
-{
-	return muon_fail(err, MUON_E_MEMORY, where, "out of memory");
-}
-
 /* ---- recognising ------------------------------------------------------------------------ */
 
 #define NAME_CAPACITY 256
@@ -73,8 +65,8 @@ static bool find_in_folder(const char *folder, char name[NAME_CAPACITY])
 	for (struct dirent *item; !preferred && (item = readdir(dir));) {
 		if (*item->d_name == '.')
 			continue;
-		bool is_index = ends_with(item->d_name, ".safetensors.index.json");
-		bool is_file = ends_with(item->d_name, ".safetensors");
+		bool is_index = mspec_ends_with(item->d_name, ".safetensors.index.json");
+		bool is_file = mspec_ends_with(item->d_name, ".safetensors");
 		if (is_index || (is_file && !indexes))
 			snprintf(name, NAME_CAPACITY, "%s", item->d_name);
 		indexes += is_index;
@@ -102,7 +94,7 @@ static bool sniff(int fd, const char *path)
 		return find_in_folder(path, name);
 	unsigned char start[16] = {0};
 	ssize_t got = pread(fd, start, sizeof start, 0);
-	if (ends_with(path, ".json")) {
+	if (mspec_ends_with(path, ".json")) {
 		const char *spaces = " \t\r\n";
 		size_t i = 0;
 		while (i < sizeof start && start[i] && strchr(spaces, start[i]))
@@ -110,7 +102,7 @@ static bool sniff(int fd, const char *path)
 		return i < sizeof start && start[i] == '{';
 	}
 	return got > 8 && start[8] == '{' &&
-	       little_endian_64(start) <= MSPEC_SAFETENSORS_MAX_HEADER;
+	       little_endian_64(start) <= LONGEST_HEADER;
 }
 
 /* ---- files ------------------------------------------------------------------------------ */
@@ -136,8 +128,9 @@ static void close_oldest(shard_set *set)
 		close_shard(set, oldest);
 }
 
-static int open_shard(shard_set *set, shard *s, muon_error *err)
+static int open_shard(mspec_checkpoint *checkpoint, shard *s, muon_error *err)
 {
+	shard_set *set = checkpoint->file;
 	s->last_used = ++set->clock;
 	if (s->fd >= 0)
 		return MUON_OK;
@@ -147,6 +140,7 @@ static int open_shard(shard_set *set, shard *s, muon_error *err)
 	if (s->fd < 0)
 		return muon_fail(err, MUON_E_READ, s->path, "%s", strerror(errno));
 	set->open++;
+	mspec_note_file(checkpoint, s->path);
 	struct stat st;
 	if (fstat(s->fd, &st) || !S_ISREG(st.st_mode)) {
 		close_shard(set, s);
@@ -183,14 +177,40 @@ static bool add_shard(mspec_checkpoint *checkpoint, const char *name, const char
 
 /* ---- headers ---------------------------------------------------------------------------- */
 
+/* Bytes that jansson takes for this text, about: a value of two characters can take a hundred times
+ * as much. What is inside strings is counted too, which is little in an honest header. */
+static size_t parsed_size(const char *text, size_t bytes)
+{
+	enum { OBJECT = 224, ARRAY = 128, ITEM = 56, MEMBER = 112 };
+	size_t size = 2 * bytes;
+	for (size_t i = 0; i < bytes; i++)
+		switch (text[i]) {
+		case '{':
+			size += OBJECT;
+			break;
+		case '[':
+			size += ARRAY;
+			break;
+		case ',':
+			size += ITEM;
+			break;
+		case ':':
+			size += MEMBER;
+			break;
+		}
+	return size;
+}
+
 static int load_json(int fd, size_t bytes, int64_t offset, const char *where, const char *what,
                      json_t **json, muon_error *err)
 {
 	char *text = muon_alloc(bytes, 1);
 	if (!text)
-		return out_of_memory(where, err);
+		return mspec_out_of_memory(where, err);
 	json_error_t reason;
 	int code = mspec_read_at(fd, text, bytes, offset, where, err);
+	if (!code && parsed_size(text, bytes) > MAX_PARSED)
+		code = muon_fail(err, MUON_E_FORMAT, where, "%s holds too many values", what);
 	*json = code ? NULL : json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &reason);
 	muon_free(text);
 	if (code || *json)
@@ -199,7 +219,7 @@ static int load_json(int fd, size_t bytes, int64_t offset, const char *where, co
 	muon_escape(escaped, sizeof escaped, reason.text);
 	switch (json_error_code(&reason)) {
 	case json_error_out_of_memory:
-		return out_of_memory(where, err);
+		return mspec_out_of_memory(where, err);
 	case json_error_duplicate_key:
 		return muon_fail(err, MUON_E_FORMAT, where, "%s holds a name twice: %s", what,
 		                 escaped);
@@ -211,19 +231,17 @@ static int load_json(int fd, size_t bytes, int64_t offset, const char *where, co
 
 static int read_header_length(shard *s, size_t *length, muon_error *err)
 {
-	static const char lfs[] = "version https://git-lfs";
-	char start[sizeof lfs - 1] = {0};
-	size_t have = s->size < (int64_t)sizeof start ? (size_t)s->size : sizeof start;
-	int code = mspec_read_at(s->fd, start, have, 0, s->path, err);
+	unsigned char start[8];
+	if (s->size < (int64_t)sizeof start)
+		return muon_fail(err, MUON_E_FORMAT, s->path, "is cut off: it has %lld bytes",
+		                 (long long)s->size);
+	int code = mspec_refuse_lfs_pointer(s->fd, s->path, err);
+	if (!code)
+		code = mspec_read_at(s->fd, start, sizeof start, 0, s->path, err);
 	if (code)
 		return code;
-	if (!memcmp(start, lfs, sizeof start))
-		return muon_fail(err, MUON_E_FORMAT, s->path,
-		                 "is a Git LFS pointer, not the file itself: run git lfs pull");
-	if (have < 8)
-		return muon_fail(err, MUON_E_FORMAT, s->path, "is cut off: it has %zu bytes", have);
-	uint64_t claimed = little_endian_64((const unsigned char *)start);
-	if (claimed > MSPEC_SAFETENSORS_MAX_HEADER)
+	uint64_t claimed = little_endian_64(start);
+	if (claimed > LONGEST_HEADER)
 		return muon_fail(err, MUON_E_FORMAT, s->path,
 		                 "is not safetensors: header length %llu is impossible",
 		                 (unsigned long long)claimed);
@@ -231,6 +249,10 @@ static int read_header_length(shard *s, size_t *length, muon_error *err)
 		return muon_fail(err, MUON_E_FORMAT, s->path,
 		                 "is cut off: header of %llu bytes in a file of %lld",
 		                 (unsigned long long)claimed, (long long)s->size);
+	if (claimed > MSPEC_SAFETENSORS_MAX_HEADER)
+		return muon_fail(err, MUON_E_FORMAT, s->path,
+		                 "header of %llu bytes is over the limit of %d",
+		                 (unsigned long long)claimed, MSPEC_SAFETENSORS_MAX_HEADER);
 	*length = (size_t)claimed;
 	return MUON_OK;
 }
@@ -264,7 +286,7 @@ static int check_overlaps(json_t *header, const char *where, muon_error *err)
 {
 	range *ranges = muon_alloc(json_object_size(header), sizeof *ranges);
 	if (!ranges)
-		return out_of_memory(where, err);
+		return mspec_out_of_memory(where, err);
 	size_t count = 0;
 	const char *name;
 	json_t *entry;
@@ -301,8 +323,6 @@ static double parse_number(const char *text)
 static int take_metadata(mspec_checkpoint *checkpoint, const json_t *header, const char *where,
                          muon_error *err)
 {
-	static const char *const layouts[] = {"muonspec", "keras1",  "keras2",
-	                                      "keras3",   "pytorch", "custom"};
 	const json_t *metadata = json_object_get(header, "__metadata__");
 	if (!metadata || json_is_null(metadata)) /* MLX writes null */
 		return MUON_OK;
@@ -321,21 +341,20 @@ static int take_metadata(mspec_checkpoint *checkpoint, const json_t *header, con
 			*numbers[i].value = parse_number(
 			    json_string_value(json_object_get(metadata, numbers[i].key)));
 	const char *layout = json_string_value(json_object_get(metadata, "muonspec_layout"));
-	for (size_t i = 0; layout && i < sizeof layouts / sizeof *layouts; i++)
-		if (!info->layout && !strcmp(layout, layouts[i]))
-			info->layout = layouts[i];
+	if (layout && !info->layout)
+		info->layout = mspec_known_layout(layout);
 	const char *optimizer = json_string_value(json_object_get(metadata, "optimizer"));
 	if (!optimizer || info->optimizer)
 		return MUON_OK;
 	info->optimizer = muon_arena_string(&checkpoint->arena, optimizer);
-	return info->optimizer ? MUON_OK : out_of_memory(where, err);
+	return info->optimizer ? MUON_OK : mspec_out_of_memory(where, err);
 }
 
 /* Read and check what concerns the file as a whole; *header is the caller's to release. */
 static int load_header(mspec_checkpoint *checkpoint, shard *s, json_t **header, muon_error *err)
 {
 	*header = NULL;
-	int code = open_shard(checkpoint->file, s, err);
+	int code = open_shard(checkpoint, s, err);
 	size_t length = 0;
 	if (!code)
 		code = read_header_length(s, &length, err);
@@ -401,22 +420,23 @@ static int add_tensor(mspec_checkpoint *checkpoint, shard *s, const char *name, 
 		if (i < MSPEC_MAX_RANK)
 			dims[i] = json_integer_value(size);
 	}
+	const char *word = type ? type : "unknown";
 	int listed_rank = rank <= MSPEC_MAX_RANK ? (int)rank : MSPEC_MAX_RANK + 1;
-	mspec_entry *added =
-	    mspec_add_tensor(checkpoint, name, type ? find_type(type) : MUON_DTYPE_NONE,
-	                     type ? type : "unknown", valid ? listed_rank : 0, dims);
+	mspec_entry *added = valid ? mspec_add_tensor(checkpoint, name, find_type(type), word,
+	                                              listed_rank, dims)
+	                           : mspec_add_shapeless(checkpoint, name, word);
 	place *source = muon_arena_alloc(&checkpoint->arena, 1, sizeof *source);
 	if (!added || !source)
-		return out_of_memory(s->path, err);
+		return mspec_out_of_memory(s->path, err);
 	added->source = source;
 	source->shard = s;
-	if (valid) {
-		source->position = s->data + r.begin;
-		check_data(checkpoint, added, s, &r);
-	} else {
+	if (!valid)
 		mspec_set_problem(checkpoint, added, MUON_E_FORMAT,
 		                  "no valid dtype, shape and data_offsets in the header");
-	}
+	else
+		check_data(checkpoint, added, s, &r);
+	if (!added->tensor.status) /* else the sum might overflow */
+		source->position = s->data + r.begin;
 	return MUON_OK;
 }
 
@@ -425,7 +445,7 @@ static int add_tensor(mspec_checkpoint *checkpoint, shard *s, const char *name, 
 static int open_single(mspec_checkpoint *checkpoint, const char *path, muon_error *err)
 {
 	if (!create_shards(checkpoint, 1) || !add_shard(checkpoint, path, path))
-		return out_of_memory(path, err);
+		return mspec_out_of_memory(path, err);
 	shard_set *set = checkpoint->file;
 	json_t *header;
 	int code = load_header(checkpoint, &set->shards[0], &header, err);
@@ -440,12 +460,14 @@ static int open_single(mspec_checkpoint *checkpoint, const char *path, muon_erro
 
 /* ---- shards ----------------------------------------------------------------------------- */
 
-static int load_index(const char *path, json_t **index, muon_error *err)
+static int load_index(mspec_checkpoint *checkpoint, const char *path, json_t **index,
+                      muon_error *err)
 {
 	struct stat st;
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		return muon_fail(err, MUON_E_OPEN, path, "%s", strerror(errno));
+	mspec_note_file(checkpoint, path);
 	int code = MUON_OK;
 	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size > MSPEC_SAFETENSORS_MAX_HEADER)
 		code = muon_fail(err, MUON_E_FORMAT, path,
@@ -468,7 +490,7 @@ static int list_shards(mspec_checkpoint *checkpoint, json_t *map, json_t *listed
 {
 	shard_set *set = create_shards(checkpoint, json_object_size(map));
 	if (!set)
-		return out_of_memory(path, err);
+		return mspec_out_of_memory(path, err);
 	const char *slash = strrchr(path, '/');
 	int folder = slash ? (int)(slash + 1 - path) : 0;
 	const char *tensor;
@@ -487,7 +509,7 @@ static int list_shards(mspec_checkpoint *checkpoint, json_t *map, json_t *listed
 		    muon_arena_format(&checkpoint->arena, "%.*s%s", folder, path, name);
 		if (json_object_set_new(listed, name, json_integer((json_int_t)set->count)) ||
 		    !add_shard(checkpoint, name, full))
-			return out_of_memory(path, err);
+			return mspec_out_of_memory(path, err);
 	}
 	return MUON_OK;
 }
@@ -507,7 +529,7 @@ static int add_shard_tensors(mspec_checkpoint *checkpoint, shard *s, json_t *hea
 			return muon_fail(err, MUON_E_FORMAT, s->path,
 			                 "tensor %s is in another shard too", escaped);
 		if (json_object_set_new(seen, name, json_true()))
-			return out_of_memory(s->path, err);
+			return mspec_out_of_memory(s->path, err);
 		int code = add_tensor(checkpoint, s, name, entry, err);
 		if (code)
 			return code;
@@ -531,10 +553,9 @@ static int add_missing(mspec_checkpoint *checkpoint, json_t *map, const json_t *
 			continue;
 		const json_t *number = json_object_get(listed, json_string_value(value));
 		const char *problem = set->shards[json_integer_value(number)].problem;
-		mspec_entry *added =
-		    mspec_add_tensor(checkpoint, name, MUON_DTYPE_NONE, "unknown", 0, NULL);
+		mspec_entry *added = mspec_add_shapeless(checkpoint, name, "unknown");
 		if (!added)
-			return out_of_memory(name, err);
+			return mspec_out_of_memory(name, err);
 		mspec_set_problem(checkpoint, added, MUON_E_READ,
 		                  problem ? problem : "is not in the shard that the index names");
 	}
@@ -564,7 +585,7 @@ static int add_shards(mspec_checkpoint *checkpoint, const json_t *map, json_t *s
 		muon_escape(name, sizeof name, s->name);
 		s->problem = muon_arena_format(&checkpoint->arena, "%s: %s", name, reason.message);
 		if (code == MUON_E_MEMORY || !s->problem)
-			return out_of_memory(s->path, err);
+			return mspec_out_of_memory(s->path, err);
 		muon_fail(&first, code, s->path, "%s", reason.message);
 		unreadable++;
 	}
@@ -576,7 +597,8 @@ static int add_shards(mspec_checkpoint *checkpoint, const json_t *map, json_t *s
 static int open_sharded(mspec_checkpoint *checkpoint, const char *path, muon_error *err)
 {
 	json_t *index = NULL, *listed = json_object(), *seen = json_object();
-	int code = listed && seen ? load_index(path, &index, err) : out_of_memory(path, err);
+	int code = listed && seen ? load_index(checkpoint, path, &index, err)
+	                          : mspec_out_of_memory(path, err);
 	json_t *map = json_object_get(index, "weight_map");
 	if (!code && !json_is_object(map))
 		code = muon_fail(err, MUON_E_FORMAT, path,
@@ -607,10 +629,10 @@ static int open_checkpoint(mspec_checkpoint *checkpoint, muon_error *err)
 			                 "holds no safetensors checkpoint");
 		path = muon_arena_format(&checkpoint->arena, "%s/%s", path, name);
 		if (!path)
-			return out_of_memory(checkpoint->info.path, err);
+			return mspec_out_of_memory(checkpoint->info.path, err);
 	}
-	int code = ends_with(path, ".json") ? open_sharded(checkpoint, path, err)
-	                                    : open_single(checkpoint, path, err);
+	int code = mspec_ends_with(path, ".json") ? open_sharded(checkpoint, path, err)
+	                                          : open_single(checkpoint, path, err);
 	if (!checkpoint->info.layout)
 		checkpoint->info.layout = "pytorch";
 	for (size_t i = 0; i < checkpoint->count; i++) {
@@ -625,7 +647,7 @@ static int read_elements(mspec_checkpoint *checkpoint, size_t index, int64_t fir
 {
 	const mspec_entry *entry = &checkpoint->entries[index];
 	const place *source = entry->source;
-	int code = open_shard(checkpoint->file, source->shard, err);
+	int code = open_shard(checkpoint, source->shard, err);
 	if (code)
 		return code;
 	size_t size = muon_dtype_size(entry->tensor.dtype);

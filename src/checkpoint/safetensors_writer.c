@@ -1,6 +1,6 @@
 /* Writing safetensors: the header comes before any data, so all tensors are declared first. */
-#include "base/memory.h"
 #include "base/text.h"
+#include "checkpoint/reader.h"
 #include "checkpoint/safetensors.h"
 #include "checkpoint/writer.h"
 
@@ -16,11 +16,6 @@ struct mspec_safetensors_writer {
 	char *path;
 	int64_t declared, written; /* bytes of data */
 };
-
-static int out_of_memory(const char *path, muon_error *err)
-{
-	return muon_fail(err, MUON_E_MEMORY, path, "out of memory");
-}
 
 /* Set a member whose key comes from outside; `value` is taken over. */
 static int set_member(json_t *object, const char *key, json_t *value, const char *path,
@@ -43,7 +38,7 @@ static int describe_metadata(json_t *header, const char *const *metadata, const 
 {
 	json_t *object = json_object();
 	if (json_object_set_new(header, "__metadata__", object))
-		return out_of_memory(path, err);
+		return mspec_out_of_memory(path, err);
 	int code = MUON_OK;
 	for (size_t i = 0; metadata[i] && !code; i += 2)
 		code = set_member(object, metadata[i], json_string(metadata[i + 1]), path, err);
@@ -55,15 +50,9 @@ static int64_t data_bytes(const mspec_declared *tensor)
 {
 	if (tensor->dtype < 0 || tensor->dtype >= MUON_DTYPE_NONE || tensor->rank < 0)
 		return -1;
-	int64_t bytes = (int64_t)muon_dtype_size(tensor->dtype);
-	bool overflow = false, zero = false;
-	for (int i = 0; i < tensor->rank; i++) {
-		if (tensor->dims[i] < 0)
-			return -1;
-		zero |= !tensor->dims[i];
-		overflow |= __builtin_mul_overflow(bytes, tensor->dims[i], &bytes);
-	}
-	return zero ? 0 : overflow ? -1 : bytes;
+	int64_t size = (int64_t)muon_dtype_size(tensor->dtype);
+	int64_t elements = mspec_count_elements(tensor->rank, tensor->dims, (size_t)size);
+	return elements < 0 ? -1 : elements * size;
 }
 
 static int describe_tensor(json_t *header, const mspec_declared *tensor, int64_t *declared,
@@ -79,13 +68,13 @@ static int describe_tensor(json_t *header, const mspec_declared *tensor, int64_t
 	for (int i = 0; i < tensor->rank; i++)
 		if (json_array_append_new(shape, json_integer(tensor->dims[i]))) {
 			json_decref(shape);
-			return out_of_memory(path, err);
+			return mspec_out_of_memory(path, err);
 		}
 	json_t *entry =
 	    json_pack("{s:s, s:o, s:[I, I]}", "dtype", mspec_safetensors_types[tensor->dtype],
 	              "shape", shape, "data_offsets", (json_int_t)*declared, (json_int_t)end);
 	if (!entry)
-		return out_of_memory(path, err);
+		return mspec_out_of_memory(path, err);
 	*declared = end;
 	return set_member(header, tensor->name, entry, path, err);
 }
@@ -100,7 +89,7 @@ static int write_header(mspec_safetensors_writer *writer, const json_t *header, 
 		                 "too many or too long names for a safetensors header");
 	char *bytes = muon_alloc(8 + padded, 1);
 	if (!bytes)
-		return out_of_memory(writer->path, err);
+		return mspec_out_of_memory(writer->path, err);
 	for (int i = 0; i < 8; i++)
 		bytes[i] = (char)((uint64_t)padded >> 8 * i & 0xff);
 	memset(bytes + 8, ' ', padded);
@@ -117,7 +106,7 @@ static int open_output(mspec_safetensors_writer *writer, const char *path, muon_
 	size_t length = strlen(path) + 1;
 	writer->path = muon_alloc(length, 1);
 	if (!writer->path)
-		return out_of_memory(path, err);
+		return mspec_out_of_memory(path, err);
 	memcpy(writer->path, path, length);
 	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 	if (fd < 0)
@@ -125,7 +114,7 @@ static int open_output(mspec_safetensors_writer *writer, const char *path, muon_
 	writer->file = fdopen(fd, "wb");
 	if (!writer->file) {
 		close(fd);
-		return out_of_memory(path, err);
+		return mspec_out_of_memory(path, err);
 	}
 	return MUON_OK;
 }
@@ -137,7 +126,7 @@ int mspec_safetensors_create(mspec_safetensors_writer **out, const char *path,
 	*out = NULL;
 	json_t *header = json_object();
 	mspec_safetensors_writer *writer = muon_alloc(1, sizeof *writer);
-	int code = header && writer ? MUON_OK : out_of_memory(path, err);
+	int code = header && writer ? MUON_OK : mspec_out_of_memory(path, err);
 	if (!code && metadata && *metadata)
 		code = describe_metadata(header, metadata, path, err);
 	for (size_t i = 0; i < count && !code; i++)

@@ -15,15 +15,9 @@ static bool has_any(const char *key, const char *const *words)
 static bool ends_any(const char *key, const char *const *ends)
 {
 	for (; *ends; ends++)
-		if (mspec_key_ends(key, *ends))
+		if (mspec_ends_with(key, *ends))
 			return true;
 	return false;
-}
-
-static bool name_ends(const char *name, const char *end)
-{
-	size_t length = strlen(name), want = strlen(end);
-	return length >= want && !memcmp(name + length - want, end, want);
 }
 
 mspec_conventions mspec_find_conventions(const mspec_checkpoint *checkpoint)
@@ -35,7 +29,7 @@ mspec_conventions mspec_find_conventions(const mspec_checkpoint *checkpoint)
 	/* nanoGPT uses GPT-2's names with nn.Linear, so that only the shape tells */
 	for (size_t i = 0; i < mspec_tensor_count(checkpoint) && !c.keras && !c.conv1d; i++) {
 		const mspec_tensor *t = mspec_tensor_at(checkpoint, i);
-		c.conv1d = t->rank == 2 && name_ends(t->name, "c_attn.weight") &&
+		c.conv1d = t->rank == 2 && mspec_ends_with(t->name, "c_attn.weight") &&
 			   t->dims[1] % 3 == 0 && t->dims[1] / 3 == t->dims[0];
 	}
 	return c;
@@ -101,8 +95,8 @@ static const char *what_else(const mspec_conventions *c, const char *key)
 		return "mask";
 	if (ends_any(key, scales))
 		return "scales of quantization";
-	if (c->keras == 3 && ((mspec_key_ends(key, ".vars.1.") && has_any(key, heads)) ||
-			      (mspec_key_ends(key, ".vars.2.") && mspec_key_has(key, "gru"))))
+	if (c->keras == 3 && ((mspec_ends_with(key, ".vars.1.") && has_any(key, heads)) ||
+			      (mspec_ends_with(key, ".vars.2.") && mspec_key_has(key, "gru"))))
 		return "bias";
 	return NULL;
 }
@@ -113,7 +107,7 @@ static bool is_expert_stack(const char *key)
 	static const char *const words[] = {"expert", ".moe.",        "_moe.",
 					    ".moe_",  ".switch_mlp.", NULL};
 	const char *numbered = strstr(key, ".experts.");
-	if (numbered && numbered[9] >= '0' && numbered[9] <= '9')
+	if (numbered && mspec_is_digit(numbered[9]))
 		return false;
 	return has_any(key, words);
 }
@@ -123,10 +117,10 @@ static bool is_expert_stack(const char *key)
 /* [kernel.., in, multiplier]: every channel has filters of its own. */
 static bool is_depthwise(const mspec_conventions *c, const char *key)
 {
-	if (mspec_key_ends(key, ".pointwise_kernel."))
+	if (mspec_ends_with(key, ".pointwise_kernel."))
 		return false;
 	if (c->keras == 3 && mspec_key_has(key, "separable_conv"))
-		return mspec_key_ends(key, ".vars.0.");
+		return mspec_ends_with(key, ".vars.0.");
 	return mspec_key_has(key, "depthwise");
 }
 
@@ -166,9 +160,9 @@ static mspec_shape keras_convolution(const mspec_conventions *c, const mspec_ten
 static bool is_keras_embedding(const mspec_conventions *c, const char *key)
 {
 	static const char *const others[] = {"dense", "attention", NULL};
-	if (mspec_key_ends(key, ".embeddings."))
+	if (mspec_ends_with(key, ".embeddings."))
 		return true;
-	return mspec_key_has(key, "embed") && !mspec_key_ends(key, "kernel.") &&
+	return mspec_key_has(key, "embed") && !mspec_ends_with(key, "kernel.") &&
 	       (c->keras != 3 || !has_any(key, others));
 }
 
@@ -203,7 +197,7 @@ static bool is_fused_rows(const mspec_tensor *t, const char *key)
 					   ".self_attn.qkv_proj.weight.",
 					   NULL};
 	return t->dims[0] % 3 == 0 && t->dims[0] / 3 == t->dims[1] &&
-	       (ends_any(key, ends) || name_ends(t->name, "Wqkv.weight"));
+	       (ends_any(key, ends) || mspec_ends_with(t->name, "Wqkv.weight"));
 }
 
 static bool is_gpt2_conv1d(const char *key)
@@ -218,7 +212,7 @@ static mspec_shape matrix_shape(const mspec_conventions *c, const mspec_tensor *
 	mspec_shape shape = flatten(t, 1, false);
 	if (c->conv1d && is_gpt2_conv1d(key)) {
 		shape.transposed = true;
-		if (mspec_key_ends(key, ".c_attn.weight.") && t->dims[1] / 3 == t->dims[0] &&
+		if (mspec_ends_with(key, ".c_attn.weight.") && t->dims[1] / 3 == t->dims[0] &&
 		    t->dims[1] % 3 == 0) {
 			shape.block_cols = t->dims[0];
 			shape.slicing = MSPEC_QKV;
@@ -232,7 +226,8 @@ static mspec_shape matrix_shape(const mspec_conventions *c, const mspec_tensor *
 		shape.step = t->dims[1] * t->dims[1];
 	} else {
 		/* MLX; PEFT writes lora_A and lora_B, [out, in] */
-		shape.transposed = name_ends(t->name, ".lora_a") || name_ends(t->name, ".lora_b");
+		shape.transposed = mspec_ends_with(t->name, ".lora_a") ||
+				   mspec_ends_with(t->name, ".lora_b");
 	}
 	return shape;
 }
@@ -264,7 +259,7 @@ mspec_shape mspec_find_shape(const mspec_conventions *conventions, const mspec_t
 	if (other)
 		return (mspec_shape){.other = other};
 	/* nobody but Keras and Flax calls a weight "kernel", whatever the file says of itself */
-	if (conventions->keras || mspec_key_ends(key, "kernel."))
+	if (conventions->keras || mspec_ends_with(key, "kernel."))
 		return keras_shape(conventions, tensor, key);
 	return plain_shape(conventions, tensor, key);
 }

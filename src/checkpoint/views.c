@@ -2,6 +2,7 @@
 #include "base/text.h"
 #include "checkpoint/groups.h"
 #include "checkpoint/names.h"
+#include "checkpoint/reader.h"
 #include "checkpoint/shapes.h"
 
 #include <fnmatch.h>
@@ -32,7 +33,7 @@ typedef struct builder {
 
 static int out_of_memory(const builder *b)
 {
-	return muon_fail(b->err, MUON_E_MEMORY, mspec_info(b->checkpoint)->path, "out of memory");
+	return mspec_out_of_memory(mspec_info(b->checkpoint)->path, b->err);
 }
 
 /* Make room for one more element in a list of the given capacity. */
@@ -89,32 +90,40 @@ static bool is_empty(const mspec_tensor *t)
 	return false;
 }
 
-/* Matrices that can't be read or are too large still get their row in reports, with that status,
- * as long as their shape can be believed. */
-static bool has_credible_shape(const mspec_tensor *t)
+static bool has_rank_of_matrices(const mspec_tensor *t)
 {
-	int64_t elements = 1;
-	for (int i = 0; i < t->rank; i++)
-		if (t->dims[i] <= 0 || __builtin_mul_overflow(elements, t->dims[i], &elements))
-			return false;
-	return t->rank >= 2 && elements <= INT64_MAX / 8;
+	return t->rank >= 2 && t->rank <= 5;
 }
 
+/* Matrices that can't be read still get their row in reports, with that status, as long as their
+ * shape can be believed. */
 static bool deserves_row(const mspec_tensor *t)
 {
-	return !t->status || ((t->status == MUON_E_READ || t->status == MUON_E_TOO_LARGE) &&
-			      muon_dtype_is_float(t->dtype) && has_credible_shape(t));
+	return !t->status || (muon_dtype_is_float(t->dtype) && has_rank_of_matrices(t) &&
+			      mspec_count_elements(t->rank, t->dims, sizeof(double)) > 0);
+}
+
+/* The same data under a second name would count twice. */
+static const char *alias_reason(builder *b, size_t index)
+{
+	const mspec_entry *entry = &b->checkpoint->entries[index];
+	char before[32];
+	snprintf(before, sizeof before, "%s link to '", entry->link ? entry->link : "hard");
+	return reason_with(b, before, entry->tensor.alias_of, "'");
 }
 
 /* Why a tensor holds no matrix whatever its name: into *reason, NULL for a matrix. */
-static int unfit(builder *b, const mspec_tensor *t, const char **reason)
+static int unfit(builder *b, size_t index, const char **reason)
 {
+	const mspec_tensor *t = mspec_tensor_at(b->checkpoint, index);
 	muon_arena *arena = &b->storage->arena;
 	*reason = NULL;
 	if (t->role == MSPEC_ROLE_OPTIMIZER && !(b->options && b->options->include_optimizer))
 		*reason = "optimizer state (--include-optimizer)";
 	else if (t->role == MSPEC_ROLE_ACTIVATION)
 		*reason = "recorded activations";
+	else if (t->alias_of)
+		*reason = alias_reason(b, index);
 	else if (!deserves_row(t))
 		*reason =
 		    muon_arena_string(arena, t->problem ? t->problem : muon_error_text(t->status));
@@ -126,7 +135,7 @@ static int unfit(builder *b, const mspec_tensor *t, const char **reason)
 		*reason = muon_arena_format(arena, "integers (%s)", muon_dtype_name(t->dtype));
 	else if (!t->rank)
 		*reason = "not a matrix (scalar)";
-	else if (t->rank == 1 || t->rank > 5)
+	else if (!has_rank_of_matrices(t))
 		*reason = muon_arena_format(arena, "not a matrix (%d-d)", t->rank);
 	else if (is_empty(t))
 		*reason = empty_reason(b, t);
@@ -258,7 +267,7 @@ static int add_tensor(builder *b, size_t index)
 {
 	const mspec_tensor *t = mspec_tensor_at(b->checkpoint, index);
 	const char *reason;
-	int code = unfit(b, t, &reason);
+	int code = unfit(b, index, &reason);
 	if (code || reason)
 		return code ? code : skip(b, index, reason);
 	char key[MSPEC_KEY_SIZE];

@@ -1,5 +1,5 @@
 /* Eigenvalues of a dense symmetric matrix: scaling, and the three stages. */
-#include "eigenvalues.h"
+#include <muon/kernels.h>
 
 #include <math.h>
 #include <string.h>
@@ -7,7 +7,6 @@
 #include <lapacke.h>
 
 #include "eigenvalues_internal.h"
-#include <muon/error.h>
 
 /*
  * The reduction to a band costs 4/3 n^3 flops and prefers a wide band, the bulge chasing 6 n^2 b at
@@ -85,7 +84,7 @@ int muon_eigenvalues(int64_t n, double *a, int64_t lda, double *w, double *work)
 		return 0;
 	}
 	if (!isfinite(largest)) {
-		return MUON_E_NO_CONVERGENCE;
+		return MUON_E_NONFINITE;
 	}
 	/* squares must neither overflow nor underflow; a power of two costs no accuracy */
 	if (largest > 0 && (largest < 1e-60 || largest > 1e60)) {

@@ -13,6 +13,8 @@ enum {
 	DEPTH = 256,         /* where dsyrk runs as fast as dgemm */
 	PANEL_MIN = 1 << 16, /* entries: narrow matrices get deeper panels */
 	TILE = 2048,         /* entries converted and measured at a time; moments.c's block */
+	SPREAD_MIN = 16,     /* lines whose sum rounds well enough as it is */
+	SPREAD_TILE = 128,   /* columns: 256 lines of them stay in cache */
 	STRIP = 512,         /* columns of G that one thread computes at a time */
 	ALIGN = 8,           /* doubles in 64 bytes */
 	LANES = 32
@@ -45,6 +47,13 @@ size_t muon_gram_workspace(int64_t rows, int64_t cols)
 	return square_size(k) + (size_t)k * (size_t)muon_gram_panel_depth(rows, cols);
 }
 
+size_t muon_gram_entries_workspace(int64_t rows, int64_t cols)
+{
+	size_t size = muon_gram_workspace(rows, cols);
+	return size == 0 || size == SIZE_MAX ? size
+					     : size - square_size(rows < cols ? rows : cols);
+}
+
 int muon_gram_init(muon_gram *gram, int64_t rows, int64_t cols, double scale, const double *gain,
 		   bool gain_on_rows, double *workspace)
 {
@@ -61,8 +70,19 @@ int muon_gram_init(muon_gram *gram, int64_t rows, int64_t cols, double scale, co
 	    .gain = gain,
 	    .gain_on_rows = gain_on_rows,
 	    .g = workspace,
-	    .panel = workspace + square_size(k),
+	    .panel = workspace ? workspace + square_size(k) : NULL,
 	};
+	return MUON_OK;
+}
+
+int muon_gram_init_entries(muon_gram *gram, int64_t rows, int64_t cols, const double *gain,
+			   bool gain_on_rows, double *workspace)
+{
+	int code = muon_gram_init(gram, rows, cols, 1, gain, gain_on_rows, NULL);
+	if (code)
+		return code;
+	gram->entries_only = true;
+	gram->panel = workspace;
 	return MUON_OK;
 }
 
@@ -151,6 +171,55 @@ static void add_gain(muon_gram *gram, size_t lines, size_t length, size_t row, s
 	}
 }
 
+/* ---- spreading: lines of the panel are replaced with their sums and differences, an orthogonal
+ * transformation, which leaves the product as it is. Where many lines are equal, the terms of a sum
+ * over lines are too, and round all in the same direction, an error that grows with their number;
+ * the sums and differences of equal lines are one line and zeros. ------------------------------ */
+
+/* Four lines times a Hadamard matrix of order 4, over 2. The sum, which may be by far the largest,
+ * comes last, to be added when the small products already are a sum. */
+SIMD_CLONES
+static void spread_four(double *restrict a, double *restrict b, double *restrict c,
+			double *restrict d, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		double ab = a[i] + b[i], a_b = a[i] - b[i], cd = c[i] + d[i], c_d = c[i] - d[i];
+		a[i] = 0.5 * (a_b - c_d);
+		b[i] = 0.5 * (ab - cd);
+		c[i] = 0.5 * (a_b + c_d);
+		d[i] = 0.5 * (ab + cd);
+	}
+}
+
+/* `lines` of `width` entries, `step` apart: those that are a quarter of them apart, then, in each
+ * quarter, again. A remainder of one to three lines stays as it is. */
+static void spread(double *x, size_t lines, size_t width, size_t step)
+{
+	if (lines <= SPREAD_MIN)
+		return;
+	size_t quarter = lines / 4, far = quarter * step;
+	bool gapless = step == width;
+	for (size_t i = 0; i < (gapless ? 1 : quarter); i++) {
+		double *a = x + i * step;
+		spread_four(a, a + far, a + 2 * far, a + 3 * far, gapless ? far : width);
+	}
+	for (size_t i = 0; i < 4; i++)
+		spread(x + i * far, quarter, width, step);
+}
+
+static void spread_panel(muon_gram *gram, size_t lines, size_t length)
+{
+	if (gram->rows < gram->cols) {
+		for (size_t i = 0; i < lines; i++)
+			spread(gram->panel + i * length, length, 1, 1);
+		return;
+	}
+	for (size_t j = 0; j < length; j += SPREAD_TILE) {
+		size_t width = length - j < SPREAD_TILE ? length - j : SPREAD_TILE;
+		spread(gram->panel + j, lines, width, length);
+	}
+}
+
 /* ---- product: G in strips of columns whose widths, hence bits, don't depend on the threads -- */
 
 typedef struct product {
@@ -210,6 +279,7 @@ static void add_panel(muon_gram *gram, muon_dtype type, const unsigned char *src
 	if (gram->scale != 1)
 		for (size_t i = 0; i < lines * length; i++)
 			gram->panel[i] *= gram->scale;
+	spread_panel(gram, lines, length);
 	/* to BLAS, which counts in columns, the row-major panel is its own transpose */
 	multiply_panel(gram, gram->rows < gram->cols ? length : lines, is_first);
 }

@@ -11,7 +11,7 @@
 
 /* ---- from the Gram matrix ------------------------------------------------------------------- */
 
-enum { MIX_MIN = 64 }; /* order from which structure matters */
+enum { MIX_MIN = 16 }; /* order from which structure matters */
 
 /* Size under which singular values are noise. Rounding perturbs the eigenvalues by some multiple of
  * eps * largest, which grows as random errors do: with the root of the order, in the solver, and of
@@ -46,6 +46,8 @@ static void mix(lapack_int n, double *g, double *work)
 
 size_t muon_gram_singular_values_workspace(int64_t k)
 {
+	if (k > INT_MAX)
+		return SIZE_MAX;
 	size_t solver = muon_eigenvalues_workspace(k), mixing = k > 0 ? 2 * (size_t)k : 0;
 	return solver > mixing ? solver : mixing;
 }

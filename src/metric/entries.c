@@ -144,6 +144,8 @@ mspec_metric_value mspec_output_rms(const mspec_metric_input *input)
 	const char *missing = mspec_entries_missing(spectrum);
 	if (missing)
 		return mspec_undefined(missing);
+	if (isnan(spectrum->gain_sumsq))
+		return mspec_undefined("the gain of the norm before the matrix holds NaN or Inf");
 	if (!isfinite(spectrum->gain_sumsq) || !squares_in_range(&spectrum->moments))
 		return mspec_undefined("gain times entries, squared, leave the range of float64");
 	return mspec_value(sqrt(spectrum->gain_sumsq / rows));

@@ -5,7 +5,9 @@ const char *mspec_sigma_missing(const mspec_spectrum *spectrum)
 {
 	if (spectrum->moments.nan || spectrum->moments.inf)
 		return "the matrix holds NaN or Inf";
-	return spectrum->sigma && spectrum->count > 0 ? NULL : "no singular values";
+	if (!spectrum->sigma || spectrum->count <= 0)
+		return "no singular values";
+	return isfinite(spectrum->sigma[0]) ? NULL : MSPEC_NOTE_RANGE;
 }
 
 const char *mspec_sigma_missing_or_zero(const mspec_spectrum *spectrum)
@@ -50,6 +52,8 @@ mspec_metric_value mspec_nuclear_norm(const mspec_metric_input *input)
 	double sum = 0;
 	for (int64_t i = kept - 1; i >= 0; i--)
 		sum += spectrum->sigma[i];
+	if (!isfinite(sum))
+		return mspec_undefined("the sum leaves the range of float64");
 	bool noted = kept < spectrum->count && spectrum->sigma[0] > 0;
 	return mspec_value_note(sum,
 	                        noted ? "singular values below sigma_floor taken as 0" : NULL);
@@ -92,6 +96,7 @@ mspec_metric_value mspec_output_rms_max(const mspec_metric_input *input)
 	const char *missing = mspec_sigma_missing(spectrum);
 	if (missing)
 		return mspec_undefined(missing);
-	double shape = sqrt((double)spectrum->cols / (double)spectrum->rows);
-	return mspec_value(spectrum->sigma[0] * shape);
+	double value = spectrum->sigma[0] * sqrt((double)spectrum->cols / (double)spectrum->rows);
+	return isfinite(value) ? mspec_value(value)
+	                       : mspec_undefined("the product leaves the range of float64");
 }

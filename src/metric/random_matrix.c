@@ -39,8 +39,10 @@ mspec_metric_value mspec_mp_spikes(const mspec_metric_input *input)
 	mspec_metric_value value = edge(spectrum);
 	if (isnan(value.value))
 		return value;
-	int64_t spikes = 0;
-	while (spikes < spectrum->count && spectrum->sigma[spikes] > value.value)
+	int64_t above = mspec_sigma_above_floor(spectrum), spikes = 0;
+	while (spikes < above && spectrum->sigma[spikes] > value.value)
 		spikes++;
-	return mspec_value((double)spikes);
+	return mspec_value_note((double)spikes, value.value < spectrum->sigma_floor
+	                                            ? "the edge is below sigma_floor"
+	                                            : NULL);
 }

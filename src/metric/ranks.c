@@ -112,7 +112,7 @@ mspec_metric_value mspec_numerical_rank(const mspec_metric_input *input)
 		return mspec_value(0);
 	double relative = (double)larger_side(spectrum) * muon_dtype_eps(spectrum->dtype);
 	if (relative >= 1)
-		return mspec_value_note(0, "eps of the stored type is too coarse for a matrix this large");
+		return mspec_undefined("eps of the stored type is too coarse for a matrix this large");
 	double tolerance = spectrum->sigma[0] * relative;
 	int64_t above = mspec_sigma_above_floor(spectrum), rank = 0;
 	while (rank < above && spectrum->sigma[rank] > tolerance)

@@ -5,6 +5,7 @@
 #define ENTRIES MSPEC_NEEDS_ENTRIES
 #define SIGMA MSPEC_NEEDS_SIGMA
 #define POWER_LAW MSPEC_NEEDS_POWER_LAW
+#define GAIN MSPEC_NEEDS_GAIN
 
 #define METRIC(name, unit, needs, formula, source, function)                                       \
 	{#name, unit, needs, formula, source, function},

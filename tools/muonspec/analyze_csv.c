@@ -1,25 +1,14 @@
 #include "analyze_output.h"
 #include "csv_output.h"
 
-#include "base/text.h"
-
-/* All notes in one cell. */
-static void notes_cell(const mspec_row *row)
+int analyze_csv(const mspec_analysis *a, const mspec_checkpoint *checkpoint, muon_error *err)
 {
-	muon_text text = {0};
-	for (size_t i = 0; i < row->note_count; i++)
-		muon_text_format(&text, "%s%s", i ? "; " : "", row->notes[i]);
-	csv_text(text.bytes);
-	muon_text_release(&text);
-}
-
-int analyze_csv(const mspec_analysis *a, const mspec_checkpoint *checkpoint)
-{
+	int code = MUON_OK;
 	printf("name,tensor,slice,group,rows,cols,dtype,status");
 	for (size_t k = 0; k < a->metric_count; k++)
 		printf(",%s", mspec_metric_at(a->metrics[k])->name);
 	puts(",notes");
-	for (size_t i = 0; i < a->views.count; i++) {
+	for (size_t i = 0; i < a->views.count && !code; i++) {
 		const mspec_row *row = &a->rows[i];
 		const mspec_matrix *m = row->matrix;
 		csv_text(m->name);
@@ -32,10 +21,10 @@ int analyze_csv(const mspec_analysis *a, const mspec_checkpoint *checkpoint)
 		csv_text(row->status);
 		for (size_t k = 0; k < a->metric_count; k++)
 			csv_number(row->values[k]);
-		notes_cell(row);
-		csv_end();
+		csv_list(row->notes, row->note_count);
+		code = csv_end(err);
 	}
-	for (size_t i = 0; i < a->views.skipped_count; i++) {
+	for (size_t i = 0; i < a->views.skipped_count && !code; i++) {
 		const mspec_skip *skip = &a->views.skipped[i];
 		const mspec_tensor *t = mspec_tensor_at(checkpoint, skip->tensor);
 		csv_text(t->name);
@@ -47,7 +36,7 @@ int analyze_csv(const mspec_analysis *a, const mspec_checkpoint *checkpoint)
 		for (size_t k = 0; k < a->metric_count; k++)
 			csv_text(NULL);
 		csv_text(skip->reason);
-		csv_end();
+		code = csv_end(err);
 	}
-	return MUON_OK;
+	return code;
 }

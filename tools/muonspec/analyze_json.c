@@ -8,8 +8,8 @@ static json_t *metrics_object(const mspec_analysis *a, const mspec_row *row)
 {
 	json_t *object = json_object();
 	for (size_t k = 0; k < a->metric_count; k++)
-		json_object_set_new(object, mspec_metric_at(a->metrics[k])->name,
-		                    json_number_or_null(row->values[k]));
+		json_put(object, mspec_metric_at(a->metrics[k])->name,
+		         json_number_or_null(row->values[k]));
 	return object;
 }
 
@@ -24,8 +24,8 @@ static json_t *matrix_object(const mspec_analysis *a, const mspec_row *row)
 	if (object && row->note_count) {
 		json_t *notes = json_array();
 		for (size_t i = 0; i < row->note_count; i++)
-			json_array_append_new(notes, json_text(row->notes[i]));
-		json_object_set_new(object, "notes", notes);
+			json_add(notes, json_text(row->notes[i]));
+		json_put(object, "notes", notes);
 	}
 	return object;
 }
@@ -35,10 +35,9 @@ static json_t *group_object(const mspec_analysis *a, const mspec_group_row *grou
 	json_t *metrics = json_object();
 	for (size_t k = 0; k < a->metric_count; k++) {
 		const mspec_summary *s = &group->summaries[k];
-		json_object_set_new(metrics, mspec_metric_at(a->metrics[k])->name,
-		                    json_pack("{s:o, s:o, s:o}", "mean", json_number_or_null(s->mean),
-		                              "min", json_number_or_null(s->min), "max",
-		                              json_number_or_null(s->max)));
+		json_put(metrics, mspec_metric_at(a->metrics[k])->name,
+		         json_pack("{s:o, s:o, s:o}", "mean", json_number_or_null(s->mean), "min",
+		                   json_number_or_null(s->min), "max", json_number_or_null(s->max)));
 	}
 	return json_pack("{s:s, s:I, s:I, s:I, s:o}", "group", group->group, "count",
 	                 (json_int_t)group->count, "ok", (json_int_t)group->ok, "parameters",
@@ -56,11 +55,11 @@ int analyze_json(const mspec_analysis *a, const mspec_checkpoint *checkpoint, mu
 {
 	json_t *matrices = json_array(), *groups = json_array(), *skipped = json_array();
 	for (size_t i = 0; i < a->views.count; i++)
-		json_array_append_new(matrices, matrix_object(a, &a->rows[i]));
+		json_add(matrices, matrix_object(a, &a->rows[i]));
 	for (size_t i = 0; i < a->group_count; i++)
-		json_array_append_new(groups, group_object(a, &a->groups[i]));
+		json_add(groups, group_object(a, &a->groups[i]));
 	for (size_t i = 0; i < a->views.skipped_count; i++)
-		json_array_append_new(skipped, skipped_object(checkpoint, &a->views.skipped[i]));
+		json_add(skipped, skipped_object(checkpoint, &a->views.skipped[i]));
 	return json_print(json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "schema",
 	                            "muonspec/analyze/1", "tool", json_tool(a->threads),
 	                            "checkpoint", json_checkpoint(a->checkpoint), "matrices",
@@ -72,7 +71,7 @@ int analyze_json(const mspec_analysis *a, const mspec_checkpoint *checkpoint, mu
 static int print_record(json_t *object, const char *kind, muon_error *err)
 {
 	if (object)
-		json_object_set_new(object, "record", json_string(kind));
+		json_put(object, "record", json_string(kind));
 	return json_print(object, true, err);
 }
 

@@ -16,6 +16,7 @@ int analyze_json(const mspec_analysis *analysis, const mspec_checkpoint *checkpo
                  muon_error *err);
 int analyze_jsonl(const mspec_analysis *analysis, const mspec_checkpoint *checkpoint,
                   muon_error *err);
-int analyze_csv(const mspec_analysis *analysis, const mspec_checkpoint *checkpoint);
+int analyze_csv(const mspec_analysis *analysis, const mspec_checkpoint *checkpoint,
+                muon_error *err);
 
 #endif

@@ -99,7 +99,8 @@ static void print_head(const mspec_analysis *a)
 	char text[1024], count[32], parameters[32];
 	int64_t total = 0;
 	for (size_t i = 0; i < a->group_count; i++)
-		total += a->groups[i].parameters;
+		if (__builtin_add_overflow(total, a->groups[i].parameters, &total))
+			total = INT64_MAX; /* shapes in a file can be absurd */
 	printf("%s: %s, %s layout", muon_escape(text, sizeof text, info->path), info->format,
 	       info->layout);
 	if (isfinite(info->step))

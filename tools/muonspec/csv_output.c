@@ -1,12 +1,13 @@
 #include "csv_output.h"
 
+#include "base/memory.h"
 #include "base/text.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-static bool line_begun;
+static bool line_begun, incomplete;
 
 static void separate(void)
 {
@@ -15,11 +16,9 @@ static void separate(void)
 	line_begun = true;
 }
 
-void csv_text(const char *text)
+/* Without control characters: escaped. */
+static void print_cell(const char *escaped)
 {
-	char escaped[4096];
-	separate();
-	muon_escape(escaped, sizeof escaped, text ? text : "");
 	bool formula = *escaped && strchr("=+-@", *escaped);
 	bool quoted = escaped[strcspn(escaped, ",\" ;")] != 0;
 	if (quoted)
@@ -35,6 +34,29 @@ void csv_text(const char *text)
 		putchar('"');
 }
 
+void csv_text(const char *text)
+{
+	separate();
+	char *escaped = muon_escape_all(text ? text : "");
+	if (escaped)
+		print_cell(escaped);
+	else
+		incomplete = true;
+	muon_free(escaped);
+}
+
+void csv_list(const char *const *texts, size_t count)
+{
+	muon_text all = {0};
+	separate();
+	for (size_t i = 0; i < count; i++)
+		muon_text_format(&all, "%s%s", i ? "; " : "", texts[i]);
+	if (all.bytes && !all.failed)
+		print_cell(all.bytes);
+	incomplete |= all.failed;
+	muon_text_release(&all);
+}
+
 void csv_number(double value)
 {
 	separate();
@@ -48,8 +70,10 @@ void csv_integer(int64_t value)
 	printf("%lld", (long long)value);
 }
 
-void csv_end(void)
+int csv_end(muon_error *err)
 {
+	bool failed = incomplete;
 	putchar('\n');
-	line_begun = false;
+	line_begun = incomplete = false;
+	return failed ? muon_fail(err, MUON_E_MEMORY, NULL, "out of memory") : MUON_OK;
 }

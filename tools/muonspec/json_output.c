@@ -1,16 +1,36 @@
 #include "json_output.h"
 
+#include "base/memory.h"
 #include "base/text.h"
 
 #include <math.h>
 
+static bool incomplete; /* a value has got lost */
+
+void json_put(json_t *object, const char *key, json_t *value)
+{
+	if (json_object_set_new(object, key, value))
+		incomplete = true;
+}
+
+void json_add(json_t *array, json_t *value)
+{
+	if (json_array_append_new(array, value))
+		incomplete = true;
+}
+
 json_t *json_text(const char *text)
 {
-	char escaped[4096];
+	json_error_t reason;
 	if (!text)
 		return json_null();
-	json_t *value = json_string(text);
-	return value ? value : json_string(muon_escape(escaped, sizeof escaped, text));
+	json_t *value = json_pack_ex(&reason, 0, "s", text);
+	if (value || json_error_code(&reason) != json_error_invalid_utf8)
+		return value;
+	char *escaped = muon_escape_all(text);
+	value = escaped ? json_string(escaped) : NULL;
+	muon_free(escaped);
+	return value;
 }
 
 json_t *json_number_or_null(double value)
@@ -41,8 +61,10 @@ json_t *json_checkpoint(const mspec_checkpoint_info *info)
 
 int json_print(json_t *value, bool one_line, muon_error *err)
 {
-	if (!value)
+	if (!value || incomplete) {
+		json_decref(value);
 		return muon_fail(err, MUON_E_MEMORY, NULL, "out of memory");
+	}
 	size_t flags = JSON_ENSURE_ASCII | JSON_REAL_PRECISION(17) |
 	               (one_line ? JSON_COMPACT : JSON_INDENT(2));
 	int failed = json_dumpf(value, stdout, flags);

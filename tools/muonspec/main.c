@@ -1,8 +1,11 @@
+#include "output_file.h"
 #include "supervise.h"
 #include "verbs.h"
 
+#include "base/memory.h"
 #include "base/text.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,20 +50,49 @@ static int unknown_verb(const char *name)
 	return muon_exit_status(MUON_E_USAGE);
 }
 
+/* After help or the version; a reader that has seen enough (`| head -1`) is no failure. */
+static int flush_text(void)
+{
+	if ((!fflush(stdout) && !ferror(stdout)) || errno == EPIPE)
+		return 0;
+	fprintf(stderr, "muonspec: standard output: %s\n", strerror(errno));
+	return muon_exit_status(MUON_E_WRITE);
+}
+
+static int print_version(void)
+{
+	printf("muonspec %s\n", muon_version());
+	return flush_text();
+}
+
+static int print_topic(const verb_spec *verb)
+{
+	if (verb)
+		print_help(stdout, verb);
+	else
+		print_usage(stdout, verbs, VERBS);
+	return flush_text();
+}
+
 static int run_options(const verb_spec *verb, tool_options *options)
 {
-	if (options->help || options->version) {
-		if (options->help)
-			print_help(stdout, verb);
-		else
-			printf("muonspec %s\n", muon_version());
-		return fflush(stdout) ? muon_exit_status(MUON_E_WRITE) : 0;
+	if (options->help)
+		return print_topic(verb);
+	if (options->version)
+		return print_version();
+	const char *output = verb->bit == VERB_CONVERT ? options->arguments[1] : options->output;
+	char *resolved = output ? output_file_resolve(output) : NULL;
+	if (output && !resolved) {
+		fprintf(stderr, "muonspec %s: out of memory\n", verb->name);
+		return muon_exit_status(MUON_E_MEMORY);
 	}
-	if (verb == find_verb("convert"))
-		options->output = options->arguments[1];
+	options->output = resolved;
 	/* MUONSPEC_NO_CHILD keeps everything in one process, for debuggers and valgrind */
-	return verb->reads_files && !getenv("MUONSPEC_NO_CHILD") ? supervise(verb, options)
-	                                                         : run_verb(verb, options);
+	int status = verb->reads_files && !getenv("MUONSPEC_NO_CHILD") ? supervise(verb, options)
+	                                                               : run_verb(verb, options);
+	options->output = NULL;
+	muon_free(resolved);
+	return status;
 }
 
 static int run(const verb_spec *verb, int argc, char **argv)
@@ -80,6 +112,7 @@ static int run(const verb_spec *verb, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+	open_standard_files();
 	signal(SIGPIPE, SIG_IGN); /* writing fails instead, and says so */
 	if (argc < 2) {
 		print_usage(stderr, verbs, VERBS);
@@ -90,16 +123,10 @@ int main(int argc, char **argv)
 		const verb_spec *topic = argc > 2 ? find_verb(argv[2]) : NULL;
 		if (argc > 2 && !topic)
 			return unknown_verb(argv[2]);
-		if (topic)
-			print_help(stdout, topic);
-		else
-			print_usage(stdout, verbs, VERBS);
-		return 0;
+		return print_topic(topic);
 	}
-	if (!strcmp(word, "--version")) {
-		printf("muonspec %s\n", muon_version());
-		return 0;
-	}
+	if (!strcmp(word, "--version"))
+		return print_version();
 	const verb_spec *verb = find_verb(word);
 	return verb ? run(verb, argc - 1, argv + 1) : unknown_verb(word);
 }

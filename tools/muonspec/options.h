@@ -16,7 +16,7 @@ typedef struct text_list {
 
 typedef struct tool_options {
 	int format; /* output_format */
-	const char *output;
+	const char *output; /* file to write: of --output, or what convert makes */
 	text_list include, exclude;
 	const char *metrics; /* comma-separated, as given */
 	const char *sort;

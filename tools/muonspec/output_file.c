@@ -5,10 +5,56 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+static char *copy_text(const char *text)
+{
+	size_t size = strlen(text) + 1;
+	char *copy = muon_alloc(size, 1);
+	return copy ? memcpy(copy, text, size) : NULL;
+}
+
+/* Where the link `path` leads, seen from where `path` is seen from. */
+static char *follow_link(const char *path)
+{
+	char target[PATH_MAX];
+	ssize_t length = readlink(path, target, sizeof target - 1);
+	if (length < 0)
+		return copy_text(path);
+	target[length] = 0;
+	const char *slash = strrchr(path, '/');
+	size_t folder = slash && *target != '/' ? (size_t)(slash + 1 - path) : 0;
+	char *joined = muon_alloc(folder + (size_t)length + 1, 1);
+	if (joined) {
+		memcpy(joined, path, folder);
+		memcpy(joined + folder, target, (size_t)length + 1);
+	}
+	return joined;
+}
+
+static bool is_link(const char *path)
+{
+	struct stat st;
+	return !lstat(path, &st) && S_ISLNK(st.st_mode);
+}
+
+char *output_file_resolve(const char *path)
+{
+	enum { MOST_LINKS = 40 }; /* as in the kernel */
+	struct stat st;
+	char *now = copy_text(path);
+	/* devices and pipes are not replaced: /dev/stdout may stay what it is */
+	bool direct = !stat(path, &st) && !S_ISREG(st.st_mode);
+	for (int i = 0; i < MOST_LINKS && now && !direct && is_link(now); i++) {
+		char *next = follow_link(now);
+		muon_free(now);
+		now = next;
+	}
+	return now;
+}
 
 static bool is_same_file(const char *a, const char *b)
 {
@@ -16,17 +62,52 @@ static bool is_same_file(const char *a, const char *b)
 	return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-int output_file_claim(char **temporary, const char *path, const char *input, muon_error *err)
+/* Why nothing can be written there, or NULL. */
+static const char *problem_of_kind(const char *path)
 {
+	struct stat st;
+	if (!*path)
+		return "the file to write has no name";
+	if (stat(path, &st))
+		return errno == ENOENT ? NULL : strerror(errno);
+	if (S_ISDIR(st.st_mode))
+		return strerror(EISDIR);
+	return S_ISREG(st.st_mode) || S_ISCHR(st.st_mode)
+	           ? NULL
+	           : "is neither a regular file nor a character device; name a file";
+}
+
+/* A process of the same number may have left one, and no link put there is to be followed. */
+static int make_file(const char *temporary, const char *path)
+{
+	bool direct = !strcmp(temporary, path);
+	if (!direct && unlink(temporary) && errno != ENOENT)
+		return -1;
+	int fd = open(temporary, direct ? O_WRONLY | O_CLOEXEC | O_NOCTTY
+	                                : O_WRONLY | O_CLOEXEC | O_CREAT | O_EXCL | O_NOFOLLOW,
+	              0666);
+	return fd < 0 ? -1 : close(fd);
+}
+
+int output_file_claim(char **temporary, const tool_options *options,
+                      const mspec_checkpoint *checkpoint, muon_error *err)
+{
+	const char *path = options->output;
 	*temporary = NULL;
-	if (is_same_file(input, path))
-		return muon_fail(err, MUON_E_USAGE, path, "is the file to read; name another");
+	if (mspec_uses_file(checkpoint, path) ||
+	    (options->groups_file && is_same_file(options->groups_file, path)))
+		return muon_fail(err, MUON_E_USAGE, path, "is a file to read; name another");
+	const char *problem = problem_of_kind(path);
+	if (problem)
+		return muon_fail(err, MUON_E_WRITE, path, "%s", problem);
 	*temporary = muon_output_temporary(path, (long)getpid());
 	if (!*temporary)
 		return muon_fail(err, MUON_E_MEMORY, path, "out of memory");
-	int fd = open(*temporary, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-	if (fd < 0)
-		return muon_fail(err, MUON_E_WRITE, path, "%s", strerror(errno));
-	close(fd);
+	if (make_file(*temporary, path)) {
+		int reason = errno;
+		muon_free(*temporary);
+		*temporary = NULL;
+		return muon_fail(err, MUON_E_WRITE, path, "%s", strerror(reason));
+	}
 	return MUON_OK;
 }

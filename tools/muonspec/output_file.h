@@ -2,11 +2,17 @@
 #ifndef MUONSPEC_TOOL_OUTPUT_FILE_H
 #define MUONSPEC_TOOL_OUTPUT_FILE_H
 
-#include <muon/error.h>
+#include "options.h"
 
-/* Make the temporary file that will become `path` (base/output.h), so that a bad path fails before
- * the work and not after it. MUON_E_USAGE if `path` is the file `input`, which would be lost.
+/* The file to write for a `path` that the user gave: where a symbolic link leads, so that its
+ * target is replaced and not the link. NULL when out of memory; release with muon_free. */
+char *output_file_resolve(const char *path);
+
+/* Make the temporary file that will become options->output (base/output.h), so that a bad path
+ * fails before the work and not after it. MUON_E_USAGE if it is a file that is being read, which would be
+ * lost; MUON_E_WRITE if it is neither a regular file nor a character device (/dev/null).
  * Release *temporary with muon_free, also after a failure. */
-int output_file_claim(char **temporary, const char *path, const char *input, muon_error *err);
+int output_file_claim(char **temporary, const tool_options *options,
+                      const mspec_checkpoint *checkpoint, muon_error *err);
 
 #endif

@@ -8,16 +8,23 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-int screen_width(const tool_options *options)
+static int64_t wanted_width(const tool_options *options)
 {
 	struct winsize size;
 	if (options->width)
-		return (int)options->width;
+		return options->width;
 	if (!ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) && size.ws_col > 0)
 		return size.ws_col;
 	const char *columns = getenv("COLUMNS");
-	int width = columns ? atoi(columns) : 0;
+	long width = columns ? strtol(columns, NULL, 10) : 0;
 	return width > 0 ? width : 80;
+}
+
+int screen_width(const tool_options *options)
+{
+	enum { LEAST = 20, MOST = 1000 };
+	int64_t width = wanted_width(options);
+	return width < LEAST ? LEAST : width > MOST ? MOST : (int)width;
 }
 
 bool screen_colors(const tool_options *options)

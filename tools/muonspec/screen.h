@@ -4,7 +4,7 @@
 
 #include "options.h"
 
-/* Columns to use: --width, else the terminal's, else $COLUMNS, else 80. */
+/* Columns to use: --width, else the terminal's, else $COLUMNS, else 80; from 20 to 1000. */
 int screen_width(const tool_options *options);
 /* Should standard output have colours? */
 bool screen_colors(const tool_options *options);

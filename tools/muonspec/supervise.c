@@ -44,6 +44,15 @@ void watch_reading(void *state, const char *what)
 		page->reading++;
 }
 
+/* A program started with one of them closed would take its own files for it. Writing to a standard
+ * output that was closed fails, as it should. */
+void open_standard_files(void)
+{
+	for (int fd = 0; fd < 3; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 1 ? O_RDONLY : O_RDWR) != fd)
+			_exit(muon_exit_status(MUON_E_INTERNAL));
+}
+
 static int report(const verb_spec *verb, const muon_error *err, int code)
 {
 	if (code) {
@@ -92,10 +101,8 @@ static void silence_standard_error(void)
 	setenv("LIBC_FATAL_STDERR_", "1", 1); /* not to the terminal either */
 }
 
-static _Noreturn void be_child(const verb_spec *verb, const tool_options *options,
-                               const sigset_t *signals, pid_t parent)
+static _Noreturn void be_child(const verb_spec *verb, const tool_options *options, pid_t parent)
 {
-	sigprocmask(SIG_UNBLOCK, signals, NULL);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent) /* it died before prctl */
 		_exit(muon_exit_status(MUON_E_INTERNAL));
@@ -254,13 +261,11 @@ int supervise(const verb_spec *verb, const tool_options *options)
 	}
 	sigset_t signals;
 	choose_signals(&signals);
-	sigprocmask(SIG_BLOCK, &signals, NULL);
 	pid_t parent = getpid(), child = fork();
-	if (child < 0) {
-		sigprocmask(SIG_UNBLOCK, &signals, NULL);
+	if (child < 0)
 		return run_verb(verb, options);
-	}
 	if (!child)
-		be_child(verb, options, &signals, parent);
+		be_child(verb, options, parent);
+	sigprocmask(SIG_BLOCK, &signals, NULL); /* after fork, in which OpenBLAS' handlers may hang */
 	return wait_for(child, verb, options, &signals);
 }

@@ -45,7 +45,7 @@ static int print(const mspec_analysis *analysis, const mspec_checkpoint *checkpo
 	case FORMAT_JSONL:
 		return analyze_jsonl(analysis, checkpoint, err);
 	case FORMAT_CSV:
-		return analyze_csv(analysis, checkpoint);
+		return analyze_csv(analysis, checkpoint, err);
 	default:
 		return analyze_table(analysis, checkpoint, options, order, err);
 	}
@@ -89,7 +89,7 @@ int run_analyze(const tool_options *options, muon_error *err)
 		return code;
 	}
 	if (options->output)
-		code = output_file_claim(&temporary, options->output, options->arguments[0], err);
+		code = output_file_claim(&temporary, options, checkpoint, err);
 	const mspec_analyze_options how = {
 	    .view = {.include = options->include.items, .include_count = options->include.count,
 	             .exclude = options->exclude.items, .exclude_count = options->exclude.count,

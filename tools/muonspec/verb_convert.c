@@ -27,12 +27,13 @@ static void show_progress(void *state, double done, double total, const char *wh
 	progress_update(state, done, total, what);
 }
 
-static int convert_to(mspec_checkpoint *from, const char *path, const char *format,
-                      const tool_options *options, muon_error *err)
+static int convert_to(mspec_checkpoint *from, const char *format, const tool_options *options,
+                      muon_error *err)
 {
+	const char *path = options->output;
 	progress_line line;
 	char *temporary;
-	int code = output_file_claim(&temporary, path, options->arguments[0], err);
+	int code = output_file_claim(&temporary, options, from, err);
 	if (!code) {
 		progress_start(&line, options);
 		code = mspec_convert(from, temporary, format, show_progress, &line, err);
@@ -56,7 +57,7 @@ int run_convert(const tool_options *options, muon_error *err)
 	int code = open_checkpoint(&checkpoint, options->arguments[0], err);
 	if (code)
 		return code;
-	code = convert_to(checkpoint, to, format, options, err);
+	code = convert_to(checkpoint, format, options, err);
 	mspec_close(&checkpoint);
 	return code;
 }

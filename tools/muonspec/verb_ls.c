@@ -44,7 +44,7 @@ static const char *shape_text(char *buffer, size_t capacity, const mspec_tensor 
 	for (int i = 0; i < t->rank && used < capacity; i++)
 		used += (size_t)snprintf(buffer + used, capacity - used, "%s%lld", i ? "x" : "",
 		                         (long long)t->dims[i]);
-	return t->rank ? buffer : "scalar";
+	return t->rank ? buffer : t->elements ? "scalar" : "unknown";
 }
 
 /* ---- table ------------------------------------------------------------------------------- */
@@ -99,20 +99,20 @@ static json_t *line_object(const mspec_tensor *tensor, const mspec_matrix *matri
 {
 	json_t *shape = json_array();
 	for (int i = 0; i < tensor->rank; i++)
-		json_array_append_new(shape, json_integer(tensor->dims[i]));
+		json_add(shape, json_integer(tensor->dims[i]));
 	json_t *object = json_pack("{s:o, s:o, s:o}", "tensor", json_text(tensor->name), "shape",
 	                           shape, "dtype", json_text(type_of(tensor)));
 	if (matrix && object) {
-		json_object_set_new(object, "name", json_text(matrix->name));
-		json_object_set_new(object, "slice", json_text(matrix->slice));
-		json_object_set_new(object, "group", json_text(matrix->group));
-		json_object_set_new(object, "rows", json_integer(matrix->rows));
-		json_object_set_new(object, "cols", json_integer(matrix->cols));
-		json_object_set_new(object, "transposed", json_boolean(matrix->transposed));
+		json_put(object, "name", json_text(matrix->name));
+		json_put(object, "slice", json_text(matrix->slice));
+		json_put(object, "group", json_text(matrix->group));
+		json_put(object, "rows", json_integer(matrix->rows));
+		json_put(object, "cols", json_integer(matrix->cols));
+		json_put(object, "transposed", json_boolean(matrix->transposed));
 		if (tensor->status)
-			json_object_set_new(object, "problem", json_text(tensor->problem));
+			json_put(object, "problem", json_text(tensor->problem));
 	} else if (object) {
-		json_object_set_new(object, "reason", json_text(reason));
+		json_put(object, "reason", json_text(reason));
 	}
 	return object;
 }
@@ -125,25 +125,20 @@ static int json_line(void *state, const mspec_tensor *tensor, const mspec_matrix
                      const char *reason, muon_error *err)
 {
 	json_lists *lists = state;
-	return json_array_append_new(matrix ? lists->matrices : lists->skipped,
-	                             line_object(tensor, matrix, reason))
-	           ? muon_fail(err, MUON_E_MEMORY, NULL, "out of memory")
-	           : MUON_OK;
+	(void)err;
+	json_add(matrix ? lists->matrices : lists->skipped, line_object(tensor, matrix, reason));
+	return MUON_OK;
 }
 
 static int print_json(const listing *l, muon_error *err)
 {
 	json_lists lists = {json_array(), json_array()};
-	int code = for_each_line(l, json_line, &lists, err);
-	json_t *whole = json_pack("{s:s, s:o, s:o, s:o, s:o}", "schema", "muonspec/ls/1", "tool",
-	                          json_tool(1), "checkpoint",
-	                          json_checkpoint(mspec_info(l->checkpoint)), "matrices",
-	                          lists.matrices, "skipped", lists.skipped);
-	if (code) {
-		json_decref(whole);
-		return code;
-	}
-	return json_print(whole, false, err);
+	for_each_line(l, json_line, &lists, err);
+	return json_print(json_pack("{s:s, s:o, s:o, s:o, s:o}", "schema", "muonspec/ls/1", "tool",
+	                            json_tool(1), "checkpoint",
+	                            json_checkpoint(mspec_info(l->checkpoint)), "matrices",
+	                            lists.matrices, "skipped", lists.skipped),
+	                  false, err);
 }
 
 static int jsonl_line(void *state, const mspec_tensor *tensor, const mspec_matrix *matrix,
@@ -160,7 +155,6 @@ static int csv_line(void *state, const mspec_tensor *tensor, const mspec_matrix 
 {
 	char shape[1024];
 	(void)state;
-	(void)err;
 	csv_text(matrix ? matrix->name : tensor->name);
 	csv_text(tensor->name);
 	csv_text(matrix ? matrix->slice : NULL);
@@ -168,8 +162,7 @@ static int csv_line(void *state, const mspec_tensor *tensor, const mspec_matrix 
 	csv_text(type_of(tensor));
 	csv_text(matrix ? matrix->group : NULL);
 	csv_text(matrix ? NULL : reason);
-	csv_end();
-	return MUON_OK;
+	return csv_end(err);
 }
 
 static int print_listing(const listing *l, const tool_options *options, muon_error *err)

@@ -25,23 +25,25 @@ static int print_json(const size_t *metrics, size_t count, muon_error *err)
 {
 	json_t *list = json_array();
 	for (size_t i = 0; i < count; i++)
-		json_array_append_new(list, metric_object(mspec_metric_at(metrics[i])));
+		json_add(list, metric_object(mspec_metric_at(metrics[i])));
 	return json_print(json_pack("{s:s, s:o, s:o}", "schema", "muonspec/metrics/1", "tool",
 	                            json_tool(1), "metrics", list),
 	                  false, err);
 }
 
-static void print_csv(const size_t *metrics, size_t count)
+static int print_csv(const size_t *metrics, size_t count, muon_error *err)
 {
+	int code = MUON_OK;
 	puts("name,unit,formula,source");
-	for (size_t i = 0; i < count; i++) {
+	for (size_t i = 0; i < count && !code; i++) {
 		const mspec_metric *m = mspec_metric_at(metrics[i]);
 		csv_text(m->name);
 		csv_text(m->unit);
 		csv_text(m->formula);
 		csv_text(m->source);
-		csv_end();
+		code = csv_end(err);
 	}
+	return code;
 }
 
 static int print(const size_t *metrics, size_t count, const tool_options *options, muon_error *err)
@@ -55,8 +57,7 @@ static int print(const size_t *metrics, size_t count, const tool_options *option
 			code = json_print(metric_object(mspec_metric_at(metrics[i])), true, err);
 		return code;
 	case FORMAT_CSV:
-		print_csv(metrics, count);
-		return MUON_OK;
+		return print_csv(metrics, count, err);
 	default:
 		print_table(metrics, count, screen_colors(options));
 		return MUON_OK;

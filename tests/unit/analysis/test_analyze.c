@@ -486,7 +486,7 @@ static void check_entries_only(mspec_checkpoint *checkpoint)
 	CU_ASSERT_TRUE(all->flops > 0);
 	for (size_t k = 0; k < mspec_metric_count(); k++) {
 		const mspec_metric *metric = mspec_metric_at(k);
-		if (metric->needs != MSPEC_NEEDS_ENTRIES)
+		if (metric->needs & MSPEC_NEEDS_SIGMA)
 			continue;
 		const mspec_analyze_options options = {
 		    .threads = 2, .metrics = &k, .metric_count = 1};

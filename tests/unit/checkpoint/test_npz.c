@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 #include <zip.h>
 
@@ -343,6 +344,88 @@ static void test_npy_order(void)
 	    npy_file("f.npy", "{'descr':'<i2','fortran_order':True,'shape':(3,0)}", columns, 0));
 	scratch_content(c, "f", columns, 0);
 	mspec_close(&c);
+}
+
+/* Byte k of an array, in row-major order; no two tiles are alike. */
+static unsigned char byte_at(uint64_t k)
+{
+	return (unsigned char)(k * 0x9e3779b97f4a7c15u >> 56);
+}
+
+/* How often the watcher is told that reading goes on. */
+static void count_watch(void *state, const char *what)
+{
+	*(int *)state += what != NULL;
+}
+
+/* An array that takes several tiles to transpose, with one byte per element. */
+static void check_large_order(int d0, int d1, int d2, int kind)
+{
+	char text[128];
+	size_t count = (size_t)d0 * (size_t)d1 * (size_t)d2, k = 0;
+	unsigned char *columns = malloc(count), *all = malloc(count);
+	for (int i = 0; i < d0; i++)
+		for (int j = 0; j < d1; j++)
+			for (int l = 0; l < d2; l++)
+				columns[i + (int64_t)d0 * (j + (int64_t)d1 * l)] = byte_at(k++);
+	snprintf(text, sizeof text, "{'descr':'|u1','fortran_order':True,'shape':(%d,%d,%d)}", d0,
+	         d1, d2);
+	const char *path;
+	if (kind) {
+		member m = {"f.npy", kind == 2, make_npy(1, text, columns, count)};
+		path = zip_file("order.npz", &m, 1);
+	} else {
+		path = npy_file("f.npy", text, columns, count);
+	}
+	int watched = 0;
+	const mspec_open_options options = {.watch = count_watch, .watch_state = &watched};
+	mspec_checkpoint *c;
+	CU_ASSERT_EQUAL_FATAL(mspec_open(&c, path, &options, NULL), MUON_OK);
+	watched = 0;
+	CU_ASSERT_EQUAL(mspec_read(c, 0, 0, (int64_t)count, all, NULL), MUON_OK);
+	CU_ASSERT_TRUE(watched >= (kind ? 16 : 2)); /* not once for the whole */
+	bool same = true;
+	for (k = 0; k < count; k++)
+		same &= all[k] == byte_at(k);
+	CU_ASSERT_TRUE(same);
+	mspec_close(&c);
+	free(columns);
+	free(all);
+	unlink(path);
+}
+
+static void test_large_order(void)
+{
+	check_large_order(2501, 2003, 1, 0);
+	check_large_order(3, 1500007, 1, 0);
+	check_large_order(1500007, 3, 1, 1);
+	check_large_order(151, 173, 193, 2);
+	check_large_order(1, 2101, 2111, 1);
+}
+
+/* A file that claims more than fits beside it is refused before the disk is full. */
+static void test_no_room(void)
+{
+	struct statvfs disk;
+	const char *folder = getenv("TMPDIR");
+	if (statvfs(folder && *folder ? folder : "/tmp", &disk))
+		abort();
+	char text[128];
+	long long rows = (long long)(2 * disk.f_blocks * disk.f_frsize / 1000 + 1000000);
+	snprintf(text, sizeof text, "{'descr':'|u1','fortran_order':True,'shape':(%lld,1000)}",
+	         rows);
+	const char *path = npy_file("sparse.npy", text, "", 0);
+	if (truncate(path, (off_t)(1000 * rows + 200))) {
+		unit_skip("no large sparse files");
+		return;
+	}
+	mspec_checkpoint *c = scratch_open(path);
+	char byte;
+	muon_error err = {0};
+	CU_ASSERT_EQUAL(mspec_read(c, 0, 0, 1, &byte, &err), MUON_E_TOO_LARGE);
+	CU_ASSERT_PTR_NOT_NULL(strstr(err.message, "set TMPDIR"));
+	mspec_close(&c);
+	unlink(path);
 }
 
 static void test_npy_endianness(void)
@@ -742,6 +825,7 @@ static void test_real_files(void)
 UNIT_SUITE(npz, {"header: syntax", test_header_syntax}, {"header: shapes", test_header_shapes},
            {"header: types", test_header_types}, {"header: sizes", test_header_sizes},
            {"npy", test_npy}, {"npy: order", test_npy_order},
+           {"npy: large order", test_large_order}, {"npy: no room", test_no_room},
            {"npy: endianness", test_npy_endianness}, {"npy: damage", test_npy_damage},
            {"npz", test_npz}, {"npz: large", test_npz_large},
            {"foreign archives", test_foreign_archives}, {"bad archives", test_bad_archives},

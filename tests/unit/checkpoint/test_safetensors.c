@@ -88,6 +88,10 @@ static void test_ranks(void)
 	scratch_content(c, "deep", ramp + 1, 1);
 	CU_ASSERT_EQUAL(mspec_tensor_at(c, scratch_find(c, "deep"))->rank, MSPEC_MAX_RANK);
 	scratch_problem(c, "deeper", MUON_E_FORMAT, "more dimensions");
+	const mspec_tensor *t = mspec_tensor_at(c, scratch_find(c, "deeper"));
+	CU_ASSERT_EQUAL(t->rank, 0);
+	CU_ASSERT_EQUAL(t->elements, 0); /* unknown, unlike a scalar */
+	CU_ASSERT_EQUAL(mspec_tensor_at(c, scratch_find(c, "scalar"))->elements, 1);
 	mspec_close(&c);
 }
 
@@ -116,6 +120,49 @@ static void test_lengths(void)
 	write_raw(path, UINT64_MAX, header, 4);
 	scratch_refuse(path, MUON_E_FORMAT, "is not HDF5, safetensors");
 	scratch_refuse(scratch_path("absent.safetensors"), MUON_E_OPEN, "No such file");
+}
+
+/* Headers of the longest size, or just over it, and ones that would take far more memory than the
+ * file has bytes. */
+static void test_expensive_headers(void)
+{
+	static const char *const repeated[] = {"0,", "{},", "[],"};
+	const size_t size = 24 << 20, longest = 32 << 20;
+	char *header = malloc(longest + 9);
+	for (size_t k = 0; k < sizeof repeated / sizeof *repeated; k++) {
+		size_t step = strlen(repeated[k]);
+		memcpy(header, "{\"a\":[", 6);
+		for (size_t i = 6; i < size; i++)
+			header[i] = repeated[k][(i - 6) % step];
+		header[size] = 0;
+		const char *path = file_with(header, 0);
+		scratch_refuse(path, MUON_E_FORMAT, "header holds too many values");
+	}
+	memset(header, ' ', longest + 8);
+	memcpy(header, "{}", 2);
+	header[longest + 8] = 0;
+	scratch_refuse(file_with(header, 0), MUON_E_FORMAT, "over the limit of 33554432");
+	header[longest] = 0;
+	mspec_checkpoint *c = scratch_open(file_with(header, 0));
+	CU_ASSERT_EQUAL(mspec_tensor_count(c), 0);
+	mspec_close(&c);
+	free(header);
+	scratch_write(scratch_path("made.safetensors"), "", 0); /* not to keep 32 MB */
+}
+
+/* What stands for a file in a clone without Git LFS. */
+static void test_lfs_pointer(void)
+{
+	static const char text[] = "version https://git-lfs.github.com/spec/v1\n"
+				   "oid sha256:0123\nsize 4\n";
+	static const char *const names[] = {"lfs.safetensors", "lfs.h5", "lfs.json"};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		const char *path = scratch_path(names[i]);
+		scratch_write(path, text, sizeof text - 1);
+		scratch_refuse(path, MUON_E_FORMAT, "is a Git LFS pointer; run 'git lfs pull'");
+		scratch_write(path, text, 10);
+		scratch_refuse(path, MUON_E_FORMAT, "is not HDF5, safetensors");
+	}
 }
 
 static void test_bad_json(void)
@@ -188,6 +235,15 @@ static void test_bad_entries(void)
 	    {"\"dtype\":\"U8\",\"shape\":[9223372036854775807],"
 	     "\"data_offsets\":[12,9223372036854775807]",
 	     MUON_E_FORMAT, "need 9223372036854775807 bytes"},
+	    {"\"dtype\":\"U8\",\"shape\":[1],"
+	     "\"data_offsets\":[9223372036854775806,9223372036854775807]",
+	     MUON_E_READ, "cut off"},
+	    {"\"dtype\":\"U8\",\"shape\":[2],"
+	     "\"data_offsets\":[9223372036854775806,9223372036854775807]",
+	     MUON_E_FORMAT, "need 2 bytes"},
+	    {"\"dtype\":\"F64\",\"shape\":[1099511627776,1048576],"
+	     "\"data_offsets\":[9223372036854775807,9223372036854775807]",
+	     MUON_E_TOO_LARGE, "impossible"},
 	    {"\"dtype\":\"U8\",\"shape\":[-1],\"data_offsets\":[0,1]", MUON_E_TOO_LARGE,
 	     "impossible"},
 	    {"\"dtype\":\"U8\",\"shape\":[-1,-2],\"data_offsets\":[0,2]", MUON_E_TOO_LARGE,
@@ -780,6 +836,7 @@ static void test_writer_failures(void)
 
 UNIT_SUITE(safetensors, {"every type", test_every_type}, {"ranks", test_ranks},
            {"lengths", test_lengths}, {"bad JSON", test_bad_json},
+           {"expensive headers", test_expensive_headers}, {"LFS pointer", test_lfs_pointer},
            {"bad entries", test_bad_entries}, {"unknown types", test_unknown_types},
            {"overlaps", test_overlaps}, {"names", test_names}, {"metadata", test_metadata},
            {"roles", test_roles}, {"memory limit", test_memory_limit},

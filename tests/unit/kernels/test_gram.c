@@ -225,20 +225,30 @@ static void test_not_finite(void)
 
 static void test_entries_only(void)
 {
-	double *a = matrix_normal(300, 40, 9), sigma[40], sigma_floor;
-	muon_gram gram, full;
-	double *workspace = start(&gram, 300, 40, 1, NULL, false);
-	double *other = start(&full, 300, 40, 1, NULL, false);
-	gram.entries_only = true;
-	feed(&gram, MUON_F64, a, 40, 300);
-	feed(&full, MUON_F64, a, 40, 300);
-	CU_ASSERT_EQUAL(memcmp(&gram.moments, &full.moments, sizeof gram.moments), 0);
-	CU_ASSERT_TRUE(isnan(gram.g[0])); /* as start() left it */
-	CU_ASSERT_EQUAL(muon_gram_singular_values(&gram, sigma, &sigma_floor, NULL),
-			MUON_E_ARGUMENT);
-	muon_free(workspace);
-	muon_free(other);
-	muon_free(a);
+	static const int64_t shapes[][2] = {{300, 40}, {40, 300}, {1, 1}};
+	for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+		int64_t rows = shapes[i][0], cols = shapes[i][1], longest = rows > cols ? rows : cols;
+		double *a = matrix_normal(rows, cols, 9), *gain = matrix_normal(cols, 1, 10);
+		double sigma[40], sigma_floor;
+		muon_gram gram, full;
+		size_t size = muon_gram_entries_workspace(rows, cols);
+		double *panel = muon_alloc(size, sizeof *panel);
+		double *workspace = start(&full, rows, cols, 1, gain, false);
+		CU_ASSERT_PTR_NOT_NULL_FATAL(panel);
+		CU_ASSERT_TRUE(size < muon_gram_workspace(rows, cols));
+		CU_ASSERT_EQUAL_FATAL(
+		    muon_gram_init_entries(&gram, rows, cols, gain, false, panel), MUON_OK);
+		feed(&gram, MUON_F64, a, cols, longest);
+		feed(&full, MUON_F64, a, cols, longest);
+		CU_ASSERT_EQUAL(memcmp(&gram.moments, &full.moments, sizeof gram.moments), 0);
+		CU_ASSERT_EQUAL(gram.gain_sumsq, full.gain_sumsq);
+		CU_ASSERT_EQUAL(muon_gram_singular_values(&gram, sigma, &sigma_floor, NULL),
+				MUON_E_ARGUMENT);
+		muon_free(workspace);
+		muon_free(panel);
+		muon_free(gain);
+		muon_free(a);
+	}
 }
 
 static void test_scale(void)
@@ -273,6 +283,9 @@ static void test_arguments(void)
 	CU_ASSERT_EQUAL(muon_gram_workspace(INT64_MAX, INT64_MAX), SIZE_MAX);
 	CU_ASSERT_EQUAL(muon_gram_workspace(INT64_C(1) << 31, INT64_C(1) << 31), SIZE_MAX);
 	CU_ASSERT_EQUAL(muon_gram_workspace(0, 4), 0);
+	CU_ASSERT_EQUAL(muon_gram_entries_workspace(0, 4), 0);
+	CU_ASSERT_EQUAL(muon_gram_entries_workspace(INT64_MAX, INT64_MAX), SIZE_MAX);
+	CU_ASSERT_EQUAL(muon_gram_init_entries(&gram, 0, 3, NULL, false, w), MUON_E_ARGUMENT);
 	/* the short side squared and one panel, whatever the long side */
 	CU_ASSERT_TRUE(muon_gram_workspace(1 << 30, 2048) < 2048 * 2048 + 2048 * 300);
 	CU_ASSERT_EQUAL(muon_gram_workspace(2048, 1 << 30), muon_gram_workspace(1 << 30, 2048));

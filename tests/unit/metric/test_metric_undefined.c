@@ -161,10 +161,10 @@ static void test_numerical_rank(void)
 	s->cols = 100;
 	valued("numerical_rank", s, 1, NULL); /* 0.78 */
 	s->cols = 128;
-	valued("numerical_rank", s, 0, "too coarse");
+	undefined("numerical_rank", s, "too coarse");
 	s->dtype = MUON_F8_E5M2;
 	s->cols = 4;
-	valued("numerical_rank", s, 0, "too coarse");
+	undefined("numerical_rank", s, "too coarse");
 	s->dtype = MUON_I32; /* no rounding of its own */
 	valued("numerical_rank", s, 4, NULL);
 }
@@ -199,6 +199,35 @@ static void test_extreme_scales(void)
 		s->gain_sumsq = overflow;
 		undefined("output_rms", s, "range");
 	}
+}
+
+/* float64 weights near the largest: what leaves the range is never Inf, nor another number. */
+static void test_overflow(void)
+{
+	static const double infinite[] = {INFINITY, 1e308}, large[] = {1.5e308, 1e308};
+	test_spectrum t = spectrum_of_sigma(2, 2, infinite);
+	check_all(&t.spectrum);
+	for (size_t i = 0; i < mspec_metric_count(); i++)
+		if (mspec_metric_at(i)->needs & MSPEC_NEEDS_SIGMA)
+			undefined(mspec_metric_at(i)->name, &t.spectrum, "range");
+	t = spectrum_of_sigma(2, 8, large);
+	check_all(&t.spectrum);
+	valued("spectral_norm", &t.spectrum, 1.5e308, NULL);
+	undefined("nuclear_norm", &t.spectrum, "range");
+	undefined("output_rms_max", &t.spectrum, "range");
+}
+
+static void test_gain(void)
+{
+	static const double a[] = {1, 2, 3, 4}, sigma[] = {5.4, 0.3};
+	test_spectrum t = spectrum_of(2, 2, a, sigma);
+	t.spectrum.has_gain = true;
+	t.spectrum.gain_sumsq = NAN;
+	undefined("output_rms", &t.spectrum, "gain of the norm before the matrix holds NaN or Inf");
+	t.spectrum.gain_sumsq = INFINITY;
+	undefined("output_rms", &t.spectrum, "range");
+	t.spectrum.gain_sumsq = 8;
+	valued("output_rms", &t.spectrum, 2, NULL);
 }
 
 /* One value holds nearly all: no digits may be lost to 1 - p. */
@@ -246,5 +275,6 @@ static void test_many_values(void)
 UNIT_SUITE(metric_undefined, {"zero matrix", test_zero_matrix}, {"one value", test_one_value},
            {"constant matrix", test_constant}, {"NaN and Inf", test_nonfinite},
            {"noise", test_noise}, {"numerical rank", test_numerical_rank},
-           {"extreme scales", test_extreme_scales}, {"nearly rank one", test_nearly_rank_one},
+           {"extreme scales", test_extreme_scales},
+           {"overflow", test_overflow}, {"gain", test_gain}, {"nearly rank one", test_nearly_rank_one},
            {"many values", test_many_values})
