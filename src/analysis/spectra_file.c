@@ -1,5 +1,6 @@
 /* The file that keeps the full spectra of an analysis. */
 #include "base/memory.h"
+#include "base/text.h"
 #include "checkpoint/writer.h"
 
 #include <muonspec/report.h>
@@ -14,6 +15,7 @@ typedef struct columns {
 	mspec_hdf5_writer *writer;
 	muon_error *err;
 	const char **strings; /* one per row */
+	muon_arena escaped;
 	double *numbers;
 	int64_t *integers;
 } columns;
@@ -50,11 +52,24 @@ static const char *row_status(const mspec_row *row)
 	return row->status;
 }
 
+/* Strings are marked as UTF-8, which readers insist on; other names are escaped, as in the JSON.
+ * NULL when out of memory. */
+static const char *utf8_text(columns *c, const char *text)
+{
+	if (muon_is_utf8(text))
+		return text;
+	char *escaped = muon_escape_all(text);
+	const char *copy = escaped ? muon_arena_string(&c->escaped, escaped) : NULL;
+	muon_free(escaped);
+	return copy;
+}
+
 static int write_strings(columns *c, const char *name, string_fn get)
 {
 	size_t count = c->analysis->views.count;
 	for (size_t i = 0; i < count; i++)
-		c->strings[i] = get(&c->analysis->rows[i]);
+		if (!(c->strings[i] = utf8_text(c, get(&c->analysis->rows[i]))))
+			return muon_fail(c->err, MUON_E_MEMORY, NULL, "out of memory");
 	return mspec_hdf5_strings(c->writer, name, c->strings, count, c->err);
 }
 
@@ -110,6 +125,13 @@ static int write_singular_values(columns *c)
 	return code;
 }
 
+static int write_text(columns *c, const char *name, const char *text)
+{
+	const char *value = utf8_text(c, text);
+	return value ? mspec_hdf5_attribute_text(c->writer, NULL, name, value, c->err)
+	             : muon_fail(c->err, MUON_E_MEMORY, NULL, "out of memory");
+}
+
 static int write_attributes(columns *c)
 {
 	const mspec_checkpoint_info *info = c->analysis->checkpoint;
@@ -117,9 +139,9 @@ static int write_attributes(columns *c)
 	if (!code)
 		code = mspec_hdf5_attribute_text(c->writer, NULL, "tool_version", muon_version(), c->err);
 	if (!code)
-		code = mspec_hdf5_attribute_text(c->writer, NULL, "checkpoint", info->path, c->err);
+		code = write_text(c, "checkpoint", info->path);
 	if (!code && info->optimizer)
-		code = mspec_hdf5_attribute_text(c->writer, NULL, "optimizer", info->optimizer, c->err);
+		code = write_text(c, "optimizer", info->optimizer);
 	if (!code && isfinite(info->step))
 		code = mspec_hdf5_attribute_number(c->writer, NULL, "step", info->step, c->err);
 	return code;
@@ -173,5 +195,6 @@ int mspec_write_spectra(const mspec_analysis *analysis, const char *path, muon_e
 	muon_free(c.strings);
 	muon_free(c.numbers);
 	muon_free(c.integers);
+	muon_arena_release(&c.escaped);
 	return code;
 }

@@ -139,6 +139,19 @@ char *muon_escape_all(const char *text)
 	return out ? muon_escape(out, capacity, text) : NULL;
 }
 
+bool muon_is_utf8(const char *text)
+{
+	const unsigned char *s = (const unsigned char *)text;
+	while (*s) {
+		unsigned code;
+		int length = utf8_sequence(s, &code);
+		if (!length)
+			return false;
+		s += length;
+	}
+	return true;
+}
+
 int muon_natural_compare(const char *a, const char *b)
 {
 	const unsigned char *x = (const unsigned char *)a, *y = (const unsigned char *)b;

@@ -27,6 +27,8 @@ char *muon_escape(char *out, size_t capacity, const char *text);
 /* The same, never cut; NULL when out of memory. Release with muon_free. */
 char *muon_escape_all(const char *text);
 
+bool muon_is_utf8(const char *text);
+
 /* Order in which runs of digits compare as numbers: "a2" < "a10". Total: equal only for the same
  * bytes. */
 int muon_natural_compare(const char *a, const char *b);

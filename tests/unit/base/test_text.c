@@ -58,5 +58,13 @@ static void test_growing_text(void)
 	muon_text_release(&text);
 }
 
-UNIT_SUITE(text, {"escape", test_escape}, {"escape cuts", test_escape_cuts_between_characters},
+static void test_utf8(void)
+{
+	CU_ASSERT_TRUE(muon_is_utf8(""));
+	CU_ASSERT_TRUE(muon_is_utf8("gr\xc3\xb6\xc3\x9f""e \xf0\x9f\x98\x80"));
+	CU_ASSERT_FALSE(muon_is_utf8("caf\xe9.weight"));
+	CU_ASSERT_FALSE(muon_is_utf8("cut \xe2\x82"));
+}
+
+UNIT_SUITE(text, {"UTF-8", test_utf8}, {"escape", test_escape}, {"escape cuts", test_escape_cuts_between_characters},
            {"natural order", test_natural_order}, {"growing text", test_growing_text})
