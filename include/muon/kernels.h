@@ -100,10 +100,11 @@ typedef struct muon_gram {
 	                            0 means 1 */
 	muon_moments moments;    /* of A, unscaled */
 	double *g;               /* k x k, column-major, lower triangle valid */
+	double *part;            /* k x k, product of one panel; NULL unless k is small */
 	double *panel;           /* conversion panel */
 } muon_gram;
 
-/* Doubles of workspace for muon_gram_init: k*k + one panel. -1 cast to size_t is never returned:
+/* Doubles of workspace for muon_gram_init: k*k, twice that where k is small, and one panel.
  * SIZE_MAX means that the size overflows. */
 MUON_API size_t muon_gram_workspace(int64_t rows, int64_t cols);
 

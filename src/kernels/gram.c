@@ -29,11 +29,23 @@ int64_t muon_gram_panel_depth(int64_t rows, int64_t cols)
 	return depth < longest ? depth : longest;
 }
 
-/* k*k doubles, rounded up so that the panel behind them is aligned as they are. */
+/* k*k doubles, rounded up so that what follows them is aligned as they are. */
 static size_t square_size(int64_t k)
 {
 	size_t n = (size_t)k * (size_t)k;
 	return n + (ALIGN - n % ALIGN) % ALIGN;
+}
+
+/* BLAS would add a panel of more than DEPTH lines to G in parts, small ones too, and round each
+ * time: their products are added up in a square of their own. */
+static bool has_part(int64_t k)
+{
+	return k < PANEL_MIN / DEPTH;
+}
+
+static size_t squares_size(int64_t k)
+{
+	return square_size(k) * (has_part(k) ? 2 : 1);
 }
 
 size_t muon_gram_workspace(int64_t rows, int64_t cols)
@@ -44,14 +56,14 @@ size_t muon_gram_workspace(int64_t rows, int64_t cols)
 	/* BLAS counts in int; with it k*k + k*depth doubles stay far below SIZE_MAX bytes */
 	if (k > INT_MAX || (size_t)k > SIZE_MAX / sizeof(double) / 4 / (size_t)k)
 		return SIZE_MAX;
-	return square_size(k) + (size_t)k * (size_t)muon_gram_panel_depth(rows, cols);
+	return squares_size(k) + (size_t)k * (size_t)muon_gram_panel_depth(rows, cols);
 }
 
 size_t muon_gram_entries_workspace(int64_t rows, int64_t cols)
 {
 	size_t size = muon_gram_workspace(rows, cols);
 	return size == 0 || size == SIZE_MAX ? size
-					     : size - square_size(rows < cols ? rows : cols);
+					     : size - squares_size(rows < cols ? rows : cols);
 }
 
 int muon_gram_init(muon_gram *gram, int64_t rows, int64_t cols, double scale, const double *gain,
@@ -70,7 +82,8 @@ int muon_gram_init(muon_gram *gram, int64_t rows, int64_t cols, double scale, co
 	    .gain = gain,
 	    .gain_on_rows = gain_on_rows,
 	    .g = workspace,
-	    .panel = workspace ? workspace + square_size(k) : NULL,
+	    .part = workspace && has_part(k) ? workspace + square_size(k) : NULL,
+	    .panel = workspace ? workspace + squares_size(k) : NULL,
 	};
 	return MUON_OK;
 }
@@ -254,16 +267,20 @@ static bool multiply_strip(void *state, size_t strip, int worker)
 static void multiply_panel(muon_gram *gram, size_t depth, bool is_first)
 {
 	int k = (int)gram->k, strips = (k + STRIP - 1) / STRIP, even = (k + strips - 1) / strips;
+	const bool apart = gram->part && !is_first;
 	product p = {
-	    .g = gram->g,
+	    .g = apart ? gram->part : gram->g,
 	    .panel = gram->panel,
 	    .k = k,
 	    .depth = (int)depth,
 	    .width = (even + ALIGN - 1) / ALIGN * ALIGN,
 	    .wide = gram->rows < gram->cols,
-	    .beta = is_first ? 0 : 1,
+	    .beta = is_first || apart ? 0 : 1,
 	};
 	muon_pool_run(gram->threads, (size_t)((k + p.width - 1) / p.width), multiply_strip, &p);
+	for (size_t j = 0; apart && j < (size_t)k; j++)
+		for (size_t i = j; i < (size_t)k; i++)
+			gram->g[j * (size_t)k + i] += gram->part[j * (size_t)k + i];
 }
 
 /* `lines` rows of `length` entries, the first of them entry (row, col) of A. */

@@ -49,8 +49,8 @@ static void test_growing_text(void)
 	muon_text text = {0};
 	char expected[4001] = "";
 	for (int i = 0; i < 1000; i++) {
-		muon_text_format(&text, "%04d", i);
-		snprintf(expected + 4 * i, 5, "%04d", i);
+		muon_text_format(&text, "%04d", i % 1000);
+		snprintf(expected + 4 * i, 5, "%04d", i % 1000);
 	}
 	CU_ASSERT_STRING_EQUAL(text.bytes, expected);
 	CU_ASSERT_EQUAL(text.length, 4000);
