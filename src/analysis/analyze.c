@@ -365,10 +365,8 @@ static int affordable_threads(const analysis_run *run, int threads)
 {
 	double bytes = 0;
 	int affordable = 0;
-	if ((size_t)threads > run->job_count)
-		threads = (int)run->job_count;
 	while (affordable < threads) { /* jobs come largest first, or nearly so */
-		bytes += run->jobs[affordable].bytes;
+		bytes += (size_t)affordable < run->job_count ? run->jobs[affordable].bytes : 0;
 		if (!muon_blas_has_room(affordable + 1, bytes))
 			break;
 		affordable++;

@@ -23,7 +23,8 @@ double mspec_matrix_spectrum_bytes(const mspec_spectrum_source *source, const ms
 
 /* Compute the spectrum with `threads` threads: the same bits for any number of them.
  * The singular values are in *sigma, which the caller releases with muon_free, and in
- * spectrum->sigma; both are NULL unless values were asked for and found. The statistics of the entries are valid with MUON_E_NONFINITE too.
+ * spectrum->sigma; both are NULL unless values were asked for and found. The statistics of the
+ * entries are valid with MUON_E_NONFINITE too.
  * MUON_E_READ, MUON_E_NONFINITE, MUON_E_NO_CONVERGENCE, MUON_E_TOO_LARGE, MUON_E_MEMORY. */
 int mspec_matrix_spectrum(const mspec_spectrum_source *source, const mspec_matrix *matrix,
                           int threads, void *progress_state, mspec_spectrum *spectrum,
