@@ -207,6 +207,14 @@ mspec_role mspec_role_from_name(const char *name, const char *layout)
 	return MSPEC_ROLE_PARAMETER;
 }
 
+void mspec_set_roles(mspec_checkpoint *checkpoint)
+{
+	for (size_t i = 0; i < checkpoint->count; i++) {
+		mspec_tensor *t = &checkpoint->entries[i].tensor;
+		t->role = mspec_role_from_name(t->name, checkpoint->info.layout);
+	}
+}
+
 static int compare_entries(const void *a, const void *b)
 {
 	const mspec_entry *x = a, *y = b;

@@ -670,10 +670,7 @@ static int open_checkpoint(mspec_checkpoint *checkpoint, muon_error *err)
 		code = memcmp(magic, "PK", 2) ? open_single(checkpoint, st.st_size, err)
 		                              : open_archive(checkpoint, st.st_size, err);
 	checkpoint->info.layout = guess_layout(checkpoint);
-	for (size_t i = 0; i < checkpoint->count; i++) {
-		mspec_tensor *t = &checkpoint->entries[i].tensor;
-		t->role = mspec_role_from_name(t->name, checkpoint->info.layout);
-	}
+	mspec_set_roles(checkpoint);
 	return code;
 }
 

@@ -99,4 +99,7 @@ muon_dtype mspec_dtype_from_label(const char *label);
  * "optimizer...." anywhere, "activations/..." in our own layout. */
 mspec_role mspec_role_from_name(const char *name, const char *layout);
 
+/* Give every tensor listed so far the role that its name and the checkpoint's layout tell. */
+void mspec_set_roles(mspec_checkpoint *checkpoint);
+
 #endif

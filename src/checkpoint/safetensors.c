@@ -635,10 +635,7 @@ static int open_checkpoint(mspec_checkpoint *checkpoint, muon_error *err)
 	                                          : open_single(checkpoint, path, err);
 	if (!checkpoint->info.layout)
 		checkpoint->info.layout = "pytorch";
-	for (size_t i = 0; i < checkpoint->count; i++) {
-		mspec_tensor *t = &checkpoint->entries[i].tensor;
-		t->role = mspec_role_from_name(t->name, checkpoint->info.layout);
-	}
+	mspec_set_roles(checkpoint);
 	return code;
 }
 
