@@ -36,7 +36,9 @@ extern "C" {
 	X(MUON_E_NO_CONVERGENCE, -9, 4, "decomposition did not converge")                          \
 	X(MUON_E_MEMORY, -10, 5, "out of memory")                                                  \
 	X(MUON_E_ARGUMENT, -11, 5, "invalid argument to a library function")                       \
-	X(MUON_E_INTERNAL, -12, 5, "internal error")
+	X(MUON_E_INTERNAL, -12, 5, "internal error")                                               \
+	X(MUON_E_UNSUPPORTED, -13, 2, "not available in this build or on this machine")            \
+	X(MUON_E_COMMUNICATION, -14, 5, "communication between ranks failed")
 
 #define MUON_ERROR_ENUM(name, code, status, text) name = code,
 enum muon_error_code { MUON_ERROR_TABLE(MUON_ERROR_ENUM) };

@@ -1,5 +1,5 @@
 /* Dense kernels that the optimizer and the diagnostics share: element types, entry statistics,
- * Gram matrices and singular values.
+ * Gram matrices, singular values and Newton-Schulz orthogonalisation.
  *
  * Kernels return a code and nothing else, keep no state, and allocate nothing: the caller passes
  * workspace of the size that the *_workspace function asks for. The exception is muon_gram_add_*
@@ -170,6 +170,86 @@ MUON_API int muon_singular_values_gesdd(int64_t rows, int64_t cols, double *a, d
  * MUON_E_NONFINITE, MUON_E_NO_CONVERGENCE. */
 MUON_API size_t muon_eigenvalues_workspace(int64_t n);
 MUON_API int muon_eigenvalues(int64_t n, double *a, int64_t lda, double *w, double *work);
+
+/* ---- Newton-Schulz orthogonalisation ----------------------------------------------------- */
+
+/* One step X <- a X + (b S + c S^2) X with S = X X^T; p(s) = a s + b s^3 + c s^5 acts on each
+ * singular value. */
+typedef struct muon_quintic {
+	double a, b, c;
+} muon_quintic;
+
+enum { MUON_NS_MAX_STEPS = 20 };
+
+/* The polynomials of an orthogonalisation, in order, and what the norm is multiplied with first:
+ * X_0 = M / (norm_factor |M|_F). */
+typedef struct muon_coefficients {
+	int steps; /* 1 .. MUON_NS_MAX_STEPS */
+	double norm_factor;
+	muon_quintic step[MUON_NS_MAX_STEPS];
+} muon_coefficients;
+
+/* The table `name` for so many steps (0: as many as its authors use): "jordan", "you5",
+ * "polar_express", "cans", "aol", "deepseek_v4". MUON_E_USAGE for another name or count. */
+MUON_API int muon_coefficients_named(muon_coefficients *coefficients, const char *name, int steps);
+
+/* Names of the tables, NULL-terminated. */
+MUON_API const char *const *muon_coefficients_names(void);
+
+/* What the iteration makes of a singular value s of X_0, in float64. */
+MUON_API double muon_coefficients_apply(const muon_coefficients *coefficients, double s);
+
+/* Reach of the iteration: the smallest singular value, over |M|_F, from which on all up to 1 end at
+ * 0.68 or more (0.0015 for five steps of "jordan"). */
+MUON_API double muon_coefficients_reach(const muon_coefficients *coefficients);
+
+/* Arithmetic of the matrix products. */
+typedef enum muon_precision {
+	MUON_PRECISION_F32,
+	MUON_PRECISION_BF16,          /* bf16 operands, float32 accumulation, by oneDNN */
+	MUON_PRECISION_BF16_EMULATED, /* the same numbers rounded by hand, in float32 products */
+	MUON_PRECISION_F64            /* for reference: input and output are float64 */
+} muon_precision;
+MUON_API const char *muon_precision_name(muon_precision precision); /* "f32", "bf16", ... */
+
+/* Can products be computed in this precision here? When not, *why (if not NULL) says what is
+ * missing: oneDNN at build time, or the CPU's instructions. */
+MUON_API bool muon_precision_available(muon_precision precision, const char **why);
+
+/* Which products are formed; all give the same result up to rounding. */
+typedef enum muon_ns_form {
+	MUON_NS_AUTO,      /* the cheapest by flop count */
+	MUON_NS_PLAIN,     /* three general products a step */
+	MUON_NS_SYMMETRIC, /* S and S^2 as symmetric products */
+	MUON_NS_GRAM       /* iterate on the m x m Gram matrix with a restart; for long matrices */
+} muon_ns_form;
+
+/* How one shape is orthogonalised: form, blocking, oneDNN primitives. Immutable once made, and may
+ * be used by several threads at a time, each with its workspace. */
+typedef struct muon_ns_plan muon_ns_plan;
+
+/* Plan for rows x cols matrices. MUON_E_ARGUMENT for a bad size or coefficients,
+ * MUON_E_UNSUPPORTED for a precision that is not available, MUON_E_TOO_LARGE, MUON_E_MEMORY. */
+MUON_API int muon_ns_plan_create(muon_ns_plan **out, int64_t rows, int64_t cols,
+                                 const muon_coefficients *coefficients, muon_precision precision,
+                                 muon_ns_form form);
+MUON_API void muon_ns_plan_destroy(muon_ns_plan **plan);
+
+MUON_API size_t muon_ns_workspace(const muon_ns_plan *plan);   /* bytes, to be aligned to 64 */
+MUON_API double muon_ns_flops(const muon_ns_plan *plan);       /* multiplications and additions */
+MUON_API muon_ns_form muon_ns_plan_form(const muon_ns_plan *plan); /* what AUTO chose */
+
+/* Orthogonalise m (rows x cols, row-major, leading dimension ld >= cols; float32, or float64 for
+ * MUON_PRECISION_F64) into o (leading dimension ldo; may be m itself). m is only read otherwise.
+ * The norm is formed in float64 with the entries scaled, so no finite non-zero m loses its
+ * direction; o = 0 for m = 0. MUON_E_NONFINITE for NaN or Inf in m. Allocates nothing. */
+MUON_API int muon_newton_schulz(const muon_ns_plan *plan, const void *m, int64_t ld, void *o,
+                                int64_t ldo, void *workspace);
+
+/* |O O^T - I|_F / sqrt(k) over the short side k of o (rows x cols float32, or float64 where
+ * is_f64): 0 for an orthogonal factor. Workspace: k * k elements of that type. */
+MUON_API double muon_orthogonality_error(int64_t rows, int64_t cols, const void *o, int64_t ldo,
+                                         bool is_f64, void *workspace);
 
 /* ---- BLAS ------------------------------------------------------------------------------- */
 
