@@ -1,5 +1,5 @@
-/* Checkpoints: reading tensors from HDF5, safetensors and npz/npy files, and seeing them as
- * matrices.
+/* Checkpoints: reading tensors from HDF5, safetensors, npz/npy and llama2.c files, and seeing them
+ * as matrices.
  *
  * A checkpoint lists its tensors without reading their data. Names, sizes and counts in a file are
  * never trusted: a tensor that can't be read is listed with the reason. Malformed HDF5 can crash
@@ -40,9 +40,12 @@ typedef struct mspec_tensor {
 /* What the file says about itself. Strings are NULL and numbers NaN where it says nothing. */
 typedef struct mspec_checkpoint_info {
 	const char *path;
-	const char *format;    /* "hdf5", "safetensors", "npz", "npy" */
-	const char *layout;    /* "muonspec", "keras1", "keras2", "keras3", "pytorch", "custom" */
+	const char *format;    /* "hdf5", "safetensors", "npz", "npy", "llama2.c" */
+	const char *layout;    /* "muonspec", "keras1", "keras2", "keras3", "pytorch", "llama2.c",
+	                          "custom" */
 	const char *optimizer;
+	const char *config;    /* JSON of the model's configuration: HDF5's root attribute `config`,
+	                          config.json beside a safetensors file */
 	double step, lr, weight_decay, tokens, loss;
 } mspec_checkpoint_info;
 

@@ -14,6 +14,7 @@ static const mspec_reader *const readers[] = {
     &mspec_reader_npz,
     &mspec_reader_safetensors,
     &mspec_reader_hdf5,
+    &mspec_reader_llama2c, /* last: it has no magic number */
 };
 
 mspec_entry *mspec_add_tensor(mspec_checkpoint *checkpoint, const char *name, muon_dtype dtype,
@@ -253,7 +254,7 @@ static int find_reader(mspec_checkpoint *checkpoint, const char *path, muon_erro
 			code = mspec_refuse_lfs_pointer(fd, path, err);
 		if (!checkpoint->reader && !code)
 			code = muon_fail(err, MUON_E_FORMAT, path,
-			                 "is not HDF5, safetensors, npz or npy");
+			                 "is not HDF5, safetensors, npz, npy or llama2.c");
 	}
 	close(fd);
 	return code;

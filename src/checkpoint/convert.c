@@ -88,13 +88,15 @@ static int write_hdf5_facts(conversion *c, muon_error *err)
 		code = mspec_hdf5_attribute_number(c->hdf5, NULL, keys[i], values[i], err);
 	if (!code && info->optimizer)
 		code = mspec_hdf5_attribute_text(c->hdf5, NULL, "optimizer", info->optimizer, err);
+	if (!code && info->config)
+		code = mspec_hdf5_attribute_text(c->hdf5, NULL, "config", info->config, err);
 	return code;
 }
 
 static int create_safetensors(conversion *c, const char *path, muon_error *err)
 {
 	const mspec_checkpoint_info *info = &c->from->info;
-	const char *metadata[2 * (FACTS + 2) + 1] = {"muonspec_layout", info->layout};
+	const char *metadata[2 * (FACTS + 3) + 1] = {"muonspec_layout", info->layout};
 	const char *keys[FACTS];
 	double values[FACTS];
 	char texts[FACTS][FACT_TEXT];
@@ -107,6 +109,10 @@ static int create_safetensors(conversion *c, const char *path, muon_error *err)
 	if (info->optimizer) {
 		metadata[used++] = "optimizer";
 		metadata[used++] = info->optimizer;
+	}
+	if (info->config) {
+		metadata[used++] = "config";
+		metadata[used++] = info->config;
 	}
 	metadata[used] = NULL;
 	return mspec_safetensors_create(&c->safetensors, path, c->declared, c->from->count,

@@ -19,6 +19,7 @@ static void read_info(mspec_checkpoint *checkpoint, hid_t root)
 	info->tokens = mspec_h5_read_number(root, "tokens");
 	info->loss = mspec_h5_read_number(root, "loss");
 	info->optimizer = mspec_h5_read_text(root, "optimizer", &checkpoint->arena);
+	info->config = mspec_h5_read_text(root, "config", &checkpoint->arena);
 }
 
 /* Keras' layer_names, which an attribute too small for them makes layer_names0, layer_names1... */

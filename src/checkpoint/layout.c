@@ -11,8 +11,8 @@
 
 const char *mspec_known_layout(const char *word)
 {
-	static const char *const known[] = {"muonspec", "keras1",  "keras2",
-	                                    "keras3",   "pytorch", "custom"};
+	static const char *const known[] = {"muonspec", "keras1",   "keras2", "keras3",
+	                                    "pytorch",  "llama2.c", "custom"};
 	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
 		if (!strcmp(word, known[i]))
 			return known[i];

@@ -21,7 +21,8 @@ typedef struct mspec_reader {
 	void (*close)(mspec_checkpoint *checkpoint); /* also after a failed open, with any state */
 } mspec_reader;
 
-extern const mspec_reader mspec_reader_hdf5, mspec_reader_safetensors, mspec_reader_npz;
+extern const mspec_reader mspec_reader_hdf5, mspec_reader_safetensors, mspec_reader_npz,
+    mspec_reader_llama2c;
 
 typedef struct mspec_entry {
 	mspec_tensor tensor;

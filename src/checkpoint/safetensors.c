@@ -19,6 +19,7 @@
 
 #define MAX_OPEN_SHARDS 16
 #define LONGEST_HEADER 100000000       /* bytes; the reference implementation's limit */
+#define LONGEST_CONFIG 65536           /* bytes; real ones have a few thousand */
 #define MAX_PARSED ((size_t)512 << 20) /* bytes that a header may take once it is parsed */
 
 const char *const mspec_safetensors_types[MUON_DTYPE_COUNT] = {
@@ -319,6 +320,17 @@ static double parse_number(const char *text)
 	return *end || !isfinite(value) ? NAN : value;
 }
 
+/* Keep the text that metadata has under `key`, unless one is known already. */
+static int copy_text(mspec_checkpoint *checkpoint, const json_t *metadata, const char *key,
+                     const char **text, const char *where, muon_error *err)
+{
+	const char *found = json_string_value(json_object_get(metadata, key));
+	if (!found || *text)
+		return MUON_OK;
+	*text = muon_arena_string(&checkpoint->arena, found);
+	return *text ? MUON_OK : mspec_out_of_memory(where, err);
+}
+
 /* What a file says about the checkpoint; of several shards the first to say it counts. */
 static int take_metadata(mspec_checkpoint *checkpoint, const json_t *header, const char *where,
                          muon_error *err)
@@ -343,11 +355,8 @@ static int take_metadata(mspec_checkpoint *checkpoint, const json_t *header, con
 	const char *layout = json_string_value(json_object_get(metadata, "muonspec_layout"));
 	if (layout && !info->layout)
 		info->layout = mspec_known_layout(layout);
-	const char *optimizer = json_string_value(json_object_get(metadata, "optimizer"));
-	if (!optimizer || info->optimizer)
-		return MUON_OK;
-	info->optimizer = muon_arena_string(&checkpoint->arena, optimizer);
-	return info->optimizer ? MUON_OK : mspec_out_of_memory(where, err);
+	int code = copy_text(checkpoint, metadata, "optimizer", &info->optimizer, where, err);
+	return code ? code : copy_text(checkpoint, metadata, "config", &info->config, where, err);
 }
 
 /* Read and check what concerns the file as a whole; *header is the caller's to release. */
@@ -617,6 +626,26 @@ static int open_sharded(mspec_checkpoint *checkpoint, const char *path, muon_err
 
 /* ---- reader ----------------------------------------------------------------------------- */
 
+/* Hugging Face's config.json in the folder of `path`, if there is one that can be read. */
+static int read_config(mspec_checkpoint *checkpoint, const char *path, muon_error *err)
+{
+	const char *slash = strrchr(path, '/');
+	int folder = slash ? (int)(slash - path) : 1;
+	const char *name = muon_arena_format(&checkpoint->arena, "%.*s/config.json", folder,
+	                                     slash ? path : ".");
+	char *text = name ? muon_arena_alloc(&checkpoint->arena, LONGEST_CONFIG + 1, 1) : NULL;
+	if (!text)
+		return mspec_out_of_memory(path, err);
+	FILE *file = fopen(name, "r");
+	if (!file)
+		return MUON_OK;
+	size_t length = fread(text, 1, LONGEST_CONFIG + 1, file);
+	if (length <= LONGEST_CONFIG && !ferror(file) && !memchr(text, 0, length))
+		checkpoint->info.config = text;
+	fclose(file);
+	return MUON_OK;
+}
+
 static int open_checkpoint(mspec_checkpoint *checkpoint, muon_error *err)
 {
 	const char *path = checkpoint->info.path;
@@ -636,7 +665,7 @@ static int open_checkpoint(mspec_checkpoint *checkpoint, muon_error *err)
 	if (!checkpoint->info.layout)
 		checkpoint->info.layout = "pytorch";
 	mspec_set_roles(checkpoint);
-	return code;
+	return code || checkpoint->info.config ? code : read_config(checkpoint, path, err);
 }
 
 static int read_elements(mspec_checkpoint *checkpoint, size_t index, int64_t first, int64_t count,
