@@ -17,6 +17,20 @@ say = $(if $(filter 1,$(V)),,@printf '  %-5s %s\n' $(1) $(2))
 # ---- packages: installed when missing, with sudo only when not root ---------------------------
 PACKAGES_BUILD = gcc libc6-dev make pkg-config libopenblas-dev liblapacke-dev libhdf5-dev \
                  libjansson-dev libzip-dev uthash-dev
+# bf16 products of Newton-Schulz by oneDNN; ONEDNN=0 builds without it
+ONEDNN ?= 1
+ifneq ($(ONEDNN),0)
+PACKAGES_BUILD += libdnnl-dev
+CFLAGS_ONEDNN = -DMUON_WITH_ONEDNN
+LIBS_ONEDNN = -ldnnl -lgomp
+endif
+# Distributed Muon on Open MPI; MPI=0 builds without it
+MPI ?= 1
+ifneq ($(MPI),0)
+PACKAGES_BUILD += libopenmpi-dev openmpi-bin
+CFLAGS_MPI = $(eval CFLAGS_MPI := -DMUON_WITH_MPI $$(shell pkg-config --cflags ompi-c))$(CFLAGS_MPI)
+LIBS_MPI = $(eval LIBS_MPI := $$(shell pkg-config --libs ompi-c))$(LIBS_MPI)
+endif
 PACKAGES_TEST = libcunit1-dev python3-numpy python3-h5py
 PACKAGES_CHECK = clang libclang-rt-dev valgrind
 
@@ -36,7 +50,8 @@ PKG = hdf5-serial openblas lapacke jansson libzip
 # looked up only when something is compiled, after the packages are there
 CFLAGS_PKG = $(eval CFLAGS_PKG := $$(shell pkg-config --cflags $(PKG)))$(CFLAGS_PKG)
 LIBS_PKG = $(eval LIBS_PKG := $$(shell pkg-config --libs $(PKG)))$(LIBS_PKG)
-LDLIBS = $(LIBS_PKG) -lpthread -lm
+# only what a program uses: muonspec needs neither MPI nor oneDNN
+LDLIBS = -Wl,--as-needed $(LIBS_PKG) $(LIBS_ONEDNN) $(LIBS_MPI) -lpthread -lm
 
 CFLAGS_ALL = $(CSTD) $(OPT) $(WARN) $(WERROR) $(SANITIZE) -fPIC -MMD -MP -Iinclude -Isrc \
              $(CFLAGS_PKG) $(CFLAGS)
@@ -47,7 +62,8 @@ objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 LIBMUON_SRC = $(call sources,src/base src/kernels src/optim src/dist)
 LIBMUONSPEC_SRC = $(call sources,src/checkpoint src/metric src/model src/analysis)
-TOOL_SRC = $(call sources,tools/muonspec)
+TOOLS = $(notdir $(patsubst %/main.c,%,$(wildcard tools/*/main.c)))
+TOOL_SRC = $(call sources,$(addprefix tools/,$(TOOLS) common))
 UNIT_SRC = $(call sources,tests/unit $(patsubst %/,%,$(wildcard tests/unit/*/)))
 BENCH_SRC = $(call sources,tests/bench)
 FUZZ_SRC = $(wildcard tests/fuzz/fuzz_*.c)
@@ -56,9 +72,13 @@ VERSION = $(shell sed -n 's/^\#define MUON_VERSION "\(.*\)"/\1/p' include/muon/e
 SOVERSION = $(firstword $(subst ., ,$(VERSION)))
 
 .PHONY: all
-all: $(BUILD)/muonspec $(BUILD)/libmuon.so $(BUILD)/libmuonspec.so
+all: $(addprefix $(BUILD)/,$(TOOLS)) $(BUILD)/libmuon.so $(BUILD)/libmuonspec.so
 
-$(BUILD)/packages-build: Makefile
+# what depends on a switch is made again when it changes
+$(BUILD)/onednn-$(ONEDNN) $(BUILD)/mpi-$(MPI):
+	@mkdir -p $(@D) && rm -f $(@D)/$(firstword $(subst -, ,$(@F)))-* && touch $@
+
+$(BUILD)/packages-build: Makefile $(BUILD)/onednn-$(ONEDNN) $(BUILD)/mpi-$(MPI)
 	$(call install_missing,$(PACKAGES_BUILD))
 	@mkdir -p $(@D) && touch $@
 
@@ -75,8 +95,13 @@ $(BUILD)/obj/%.o: %.c | $(BUILD)/packages-build
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_$(firstword $(subst /, ,$<))) -c $< -o $@
 
-# kernels are where the time goes
-$(BUILD)/obj/src/kernels/%.o: OPT += $(if $(SANITIZE),,-O3)
+# kernels and models are where the time goes
+$(BUILD)/obj/src/kernels/%.o $(BUILD)/obj/src/model/%.o: OPT += $(if $(SANITIZE),,-O3)
+
+$(BUILD)/obj/src/kernels/products_onednn.o: CFLAGS_ALL += $(CFLAGS_ONEDNN)
+$(BUILD)/obj/src/kernels/products_onednn.o: $(BUILD)/onednn-$(ONEDNN)
+$(BUILD)/obj/src/dist/dist_mpi.o: CFLAGS_ALL += $(CFLAGS_MPI)
+$(BUILD)/obj/src/dist/dist_mpi.o: $(BUILD)/mpi-$(MPI)
 
 $(BUILD)/libmuon.a: $(call objects,$(LIBMUON_SRC))
 	$(call say,AR,$@)
@@ -89,7 +114,8 @@ $(BUILD)/libmuonspec.a: $(call objects,$(LIBMUONSPEC_SRC))
 $(BUILD)/libmuon.so: $(call objects,$(LIBMUON_SRC))
 	$(call say,LD,$@)
 	$(Q)$(CC) -shared $(SANITIZE) -Wl,-soname,libmuon.so.$(SOVERSION) $^ -o $@.$(VERSION) \
-		$(shell pkg-config --libs openblas lapacke 2>/dev/null) -lpthread -lm
+		$(shell pkg-config --libs openblas lapacke 2>/dev/null) $(LIBS_ONEDNN) $(LIBS_MPI) \
+		-lpthread -lm
 	$(Q)ln -sf libmuon.so.$(VERSION) $@.$(SOVERSION) && ln -sf libmuon.so.$(VERSION) $@
 
 $(BUILD)/libmuonspec.so: $(call objects,$(LIBMUONSPEC_SRC)) $(BUILD)/libmuon.so
@@ -98,7 +124,9 @@ $(BUILD)/libmuonspec.so: $(call objects,$(LIBMUONSPEC_SRC)) $(BUILD)/libmuon.so
 		-o $@.$(VERSION) -L$(BUILD) -lmuon $(LDLIBS)
 	$(Q)ln -sf libmuonspec.so.$(VERSION) $@.$(SOVERSION) && ln -sf libmuonspec.so.$(VERSION) $@
 
-$(BUILD)/muonspec: $(call objects,$(TOOL_SRC)) $(BUILD)/libmuonspec.a $(BUILD)/libmuon.a
+TOOL_OBJECTS = $(call objects,$(call sources,tools/$(1) tools/common))
+$(foreach t,$(TOOLS),$(eval $(BUILD)/$(t): $(call TOOL_OBJECTS,$(t))))
+$(addprefix $(BUILD)/,$(TOOLS)): $(BUILD)/libmuonspec.a $(BUILD)/libmuon.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(SANITIZE) $^ -o $@ $(LDLIBS)
 

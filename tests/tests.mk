@@ -18,6 +18,12 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libmuonspec.a $(BUILD)/l
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(SANITIZE) $^ -o $@ $(LDLIBS)
 
+# What model_torch.py runs.
+$(BUILD)/tests/run_model: $(BUILD)/obj/tests/run_model.o $(BUILD)/libmuonspec.a $(BUILD)/libmuon.a
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(SANITIZE) $^ -o $@ $(LDLIBS)
+
 # ---- tests --------------------------------------------------------------------------------------
 .PHONY: test test-unit test-cli test-numbers test-bad-input
 test: test-cli test-numbers test-bad-input test-unit check-layers
@@ -29,9 +35,10 @@ test-unit: $(UNIT)
 test-cli: $(BUILD)/muonspec | $(BUILD)/packages-test
 	@tests/cli/run $(BUILD)/muonspec
 
-test-numbers: $(BUILD)/muonspec | $(BUILD)/packages-test
+test-numbers: $(BUILD)/muonspec $(BUILD)/tests/run_model | $(BUILD)/packages-test
 	@$(PYTHON) tests/compare_numpy.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"
 	@$(PYTHON) tests/same_report.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"
+	@$(PYTHON) tests/model_torch.py $(BUILD)/tests/run_model
 
 test-bad-input: $(BUILD)/muonspec | $(BUILD)/packages-test
 	@$(PYTHON) tests/bad_input.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"
@@ -84,12 +91,16 @@ fuzz-replay: | $(BUILD)/packages-build
 
 # ---- benchmarks ---------------------------------------------------------------------------------
 .PHONY: bench bench-quick
-bench: $(BUILD)/muonspec $(BUILD)/tests/bench_svd $(BUILD)/tests/make_checkpoint \
-		| $(BUILD)/packages-test
+bench: $(BUILD)/muonspec $(BUILD)/tests/bench_svd $(BUILD)/tests/bench_model \
+		$(BUILD)/tests/bench_newton_schulz $(BUILD)/tests/make_checkpoint | $(BUILD)/packages-test
 	$(BUILD)/tests/bench_svd
+	$(BUILD)/tests/bench_model
+	$(BUILD)/tests/bench_newton_schulz
 	$(PYTHON) tests/bench/whole_process.py $(BUILD)
 
-bench-quick: $(BUILD)/muonspec $(BUILD)/tests/bench_svd $(BUILD)/tests/make_checkpoint \
-		| $(BUILD)/packages-test
+bench-quick: $(BUILD)/muonspec $(BUILD)/tests/bench_svd $(BUILD)/tests/bench_model \
+		$(BUILD)/tests/bench_newton_schulz $(BUILD)/tests/make_checkpoint | $(BUILD)/packages-test
 	$(BUILD)/tests/bench_svd --quick
+	$(BUILD)/tests/bench_model --quick
+	$(BUILD)/tests/bench_newton_schulz --quick
 	$(PYTHON) tests/bench/whole_process.py $(BUILD) --quick

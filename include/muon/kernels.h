@@ -190,7 +190,11 @@ typedef struct muon_coefficients {
 } muon_coefficients;
 
 /* The table `name` for so many steps (0: as many as its authors use): "jordan", "you5",
- * "polar_express", "cans", "aol", "deepseek_v4". MUON_E_USAGE for another name or count. */
+ * "polar_express", "cans", "aol", "deepseek_v4". Where a table has fewer rows, the last is repeated;
+ * "deepseek_v4" ends on its two last rows whatever the count, and "polar_express" for 5 steps is the
+ * table that was made for 5 (norm_factor 1.02). "aol" has norm_factor 1.2: with 1 its first
+ * polynomial would turn round singular values above 0.884. MUON_E_USAGE for another name or
+ * count. */
 MUON_API int muon_coefficients_named(muon_coefficients *coefficients, const char *name, int steps);
 
 /* Names of the tables, NULL-terminated. */
@@ -221,19 +225,27 @@ typedef enum muon_ns_form {
 	MUON_NS_AUTO,      /* the cheapest by flop count */
 	MUON_NS_PLAIN,     /* three general products a step */
 	MUON_NS_SYMMETRIC, /* S and S^2 as symmetric products */
-	MUON_NS_GRAM       /* iterate on the m x m Gram matrix with a restart; for long matrices */
+	MUON_NS_GRAM       /* iterate on the m x m Gram matrix with restarts; for long matrices; in
+	                      float32 1e-5 off in Gaussian matrices as the others are, and up to
+	                      1e-3, ten times the others' error, in those of low rank */
 } muon_ns_form;
 
 /* How one shape is orthogonalised: form, blocking, oneDNN primitives. Immutable once made, and may
  * be used by several threads at a time, each with its workspace. */
 typedef struct muon_ns_plan muon_ns_plan;
 
-/* Plan for rows x cols matrices. MUON_E_ARGUMENT for a bad size or coefficients,
- * MUON_E_UNSUPPORTED for a precision that is not available, MUON_E_TOO_LARGE, MUON_E_MEMORY. */
+/* Plan for rows x cols matrices. MUON_E_ARGUMENT for a bad size, or coefficients that let singular
+ * values diverge or become negative; MUON_E_UNSUPPORTED for a precision that is not available here,
+ * and for MUON_NS_GRAM in bf16, which it does not survive; MUON_E_TOO_LARGE, MUON_E_MEMORY. */
 MUON_API int muon_ns_plan_create(muon_ns_plan **out, int64_t rows, int64_t cols,
                                  const muon_coefficients *coefficients, muon_precision precision,
                                  muon_ns_form form);
 MUON_API void muon_ns_plan_destroy(muon_ns_plan **plan);
+
+/* Let each orthogonalisation by this plan use so many threads (1 as created), for a matrix that is
+ * alone; the same bits for any number. Call it before muon_ns_workspace, whose answer may depend on
+ * it, and before others use the plan. */
+MUON_API void muon_ns_plan_set_threads(muon_ns_plan *plan, int threads);
 
 MUON_API size_t muon_ns_workspace(const muon_ns_plan *plan);   /* bytes, to be aligned to 64 */
 MUON_API double muon_ns_flops(const muon_ns_plan *plan);       /* multiplications and additions */
@@ -242,7 +254,8 @@ MUON_API muon_ns_form muon_ns_plan_form(const muon_ns_plan *plan); /* what AUTO 
 /* Orthogonalise m (rows x cols, row-major, leading dimension ld >= cols; float32, or float64 for
  * MUON_PRECISION_F64) into o (leading dimension ldo; may be m itself). m is only read otherwise.
  * The norm is formed in float64 with the entries scaled, so no finite non-zero m loses its
- * direction; o = 0 for m = 0. MUON_E_NONFINITE for NaN or Inf in m. Allocates nothing. */
+ * direction; o = 0 for m = 0. MUON_E_NONFINITE for NaN or Inf in m. Allocates nothing with one
+ * thread, but for the small records that oneDNN keeps of each product. */
 MUON_API int muon_newton_schulz(const muon_ns_plan *plan, const void *m, int64_t ld, void *o,
                                 int64_t ldo, void *workspace);
 

@@ -1,0 +1,45 @@
+"""Newton-Schulz in PyTorch, as in Jordan et al. 2024, for bench_newton_schulz, which asks for one
+shape at a time: a line "ROWS COLS f32|bf16 REPEATS" on stdin is answered with the least seconds of
+so many runs of five steps. The argument is the number of threads."""
+import sys
+import time
+
+import torch
+
+TYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+
+
+def newton_schulz(gradient, dtype, steps=5):
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = gradient.to(dtype)
+    x = x / (x.norm() + 1e-7)
+    tall = x.shape[0] > x.shape[1]
+    if tall:
+        x = x.T
+    for _ in range(steps):
+        s = x @ x.T
+        x = a * x + (b * s + c * (s @ s)) @ x
+    return x.T if tall else x
+
+
+def least_seconds(rows, cols, dtype, repeats):
+    gradient = torch.randn(rows, cols)
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        newton_schulz(gradient, dtype)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def main():
+    torch.set_num_threads(int(sys.argv[1]))
+    torch.manual_seed(1)
+    print(torch.__version__, flush=True)
+    for line in sys.stdin:
+        rows, cols, name, repeats = line.split()
+        with torch.no_grad():
+            print(least_seconds(int(rows), int(cols), TYPES[name], int(repeats)), flush=True)
+
+
+main()
