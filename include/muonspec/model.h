@@ -116,6 +116,8 @@ typedef struct mspec_pass {
 	int64_t sequences, length; /* at most the workspace's */
 	bool bf16;              /* round weights and the result of every operation to bf16 */
 	float *logits;          /* sequences x length x vocab, or NULL */
+	float *layer_outputs;   /* layers x sequences x length x hidden: the residual stream behind each
+	                           layer; or NULL */
 	float *gradient;        /* flat, overwritten with the gradient of loss_scale * (sum of the
 	                           losses of all targets); NULL: forward only */
 	double loss_scale;

@@ -1,0 +1,53 @@
+/* y = x W^T for a group of weights that read the same input. */
+
+/* Rows of the group's matrix, which is `count` matrices one under the other. */
+static int64_t OP(group_rows)(const OP(run) *run, size_t first, size_t count)
+{
+	int64_t rows = 0;
+	for (size_t i = first; i < first + count; i++)
+		rows += run->model->tensors[i].dims[0];
+	return rows;
+}
+
+const real *OP(weights)(const OP(run) *run, size_t first, size_t count)
+{
+	const mspec_model_tensor *tensor = &run->model->tensors[first];
+	const real *weights = run->parameters + tensor->offset;
+	if (!run->bf16)
+		return weights;
+	OP(to_bf16)(weights, run->rounded, OP(group_rows)(run, first, count) * tensor->dims[1]);
+	return run->rounded;
+}
+
+void OP(linear_forward)(const OP(run) *run, size_t first, size_t count, const real *x, int64_t ldx,
+                        int64_t rows, real *y)
+{
+	int64_t out = OP(group_rows)(run, first, count), in = run->model->tensors[first].dims[1];
+	if (rows == 0)
+		return;
+	GEMM(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)out, (int)in, 1, x, (int)ldx,
+	     OP(weights)(run, first, count), (int)in, 0, y, (int)out);
+	OP(round)(run, y, rows * out);
+	for (size_t i = first, column = 0; i < first + count; i++) {
+		int64_t cols = run->model->tensors[i].dims[0];
+		OP(record_output)(run, i, y + column, rows, cols, out);
+		column += (size_t)cols;
+	}
+}
+
+void OP(linear_backward)(const OP(run) *run, size_t first, size_t count, const real *x, int64_t ldx,
+                         const real *dy, int64_t rows, real *dx, bool add)
+{
+	const mspec_model_tensor *tensor = &run->model->tensors[first];
+	int64_t out = OP(group_rows)(run, first, count), in = tensor->dims[1];
+	if (rows == 0)
+		return;
+	if (x)
+		GEMM(CblasRowMajor, CblasTrans, CblasNoTrans, (int)out, (int)in, (int)rows, 1, dy,
+		     (int)out, x, (int)ldx, 1, run->gradient + tensor->offset, (int)in);
+	if (!dx)
+		return;
+	GEMM(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)in, (int)out, 1, dy,
+	     (int)out, OP(weights)(run, first, count), (int)in, add ? 1 : 0, dx, (int)ldx);
+	OP(round_rows)(run, dx, rows, in, ldx);
+}
