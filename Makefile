@@ -128,7 +128,7 @@ TOOL_OBJECTS = $(call objects,$(call sources,tools/$(1) tools/common))
 $(foreach t,$(TOOLS),$(eval $(BUILD)/$(t): $(call TOOL_OBJECTS,$(t))))
 $(addprefix $(BUILD)/,$(TOOLS)): $(BUILD)/libmuonspec.a $(BUILD)/libmuon.a
 	$(call say,LD,$@)
-	$(Q)$(CC) $(SANITIZE) $^ -o $@ $(LDLIBS)
+	$(Q)$(CC) $(SANITIZE) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LDLIBS)
 
 # ---- run ----------------------------------------------------------------------------------------
 CKPT ?= $(lastword $(sort $(wildcard notebooks-data/example/*.h5)))
