@@ -56,6 +56,8 @@ LDLIBS = -Wl,--as-needed $(LIBS_PKG) $(LIBS_ONEDNN) $(LIBS_MPI) -lpthread -lm
 CFLAGS_ALL = $(CSTD) $(OPT) $(WARN) $(WERROR) $(SANITIZE) -fPIC -MMD -MP -Iinclude -Isrc \
              $(CFLAGS_PKG) $(CFLAGS)
 
+CFLAGS_tools = -Itools
+
 # ---- sources: a folder is a layer, a file a concept --------------------------------------------
 sources = $(sort $(foreach d,$(1),$(wildcard $(d)/*.c)))
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))

@@ -14,7 +14,8 @@ allowed() {
 	src/metric/*) echo 'base/ kernels/ metric/' ;;
 	src/model/*) echo 'base/ kernels/ optim/ dist/ model/' ;;
 	src/analysis/*) echo 'base/ kernels/ checkpoint/ metric/ model/ analysis/' ;;
-	tools/*) echo 'base/ analysis/' ;;
+	tools/common/*) echo 'base/' ;;
+	tools/*) echo 'base/ analysis/ common/' ;;
 	esac
 }
 

@@ -1,5 +1,6 @@
 #include "analyze_output.h"
-#include "csv_output.h"
+
+#include "common/csv_output.h"
 
 int analyze_csv(const mspec_analysis *a, const mspec_checkpoint *checkpoint, muon_error *err)
 {

@@ -1,6 +1,7 @@
 /* Schema muonspec/analyze/1. */
 #include "analyze_output.h"
-#include "json_output.h"
+
+#include "common/json_output.h"
 
 #include <math.h>
 

@@ -1,6 +1,7 @@
 /* The report for people: the file, its groups, its matrices, and what was left out. */
 #include "analyze_output.h"
-#include "screen.h"
+
+#include "common/screen.h"
 
 #include "base/memory.h"
 #include "base/text.h"
@@ -159,7 +160,7 @@ static bool print_groups(const mspec_analysis *a, const tool_options *options, r
 		}
 	}
 	printf("\nMeans over each group:\n");
-	table_print(stdout, &table, width, screen_colors(options));
+	table_print(stdout, &table, width, screen_colors(options->color));
 	bool failed = table.failed;
 	table_release(&table);
 	return !failed;
@@ -262,7 +263,7 @@ static bool print_rows(const mspec_analysis *a, const tool_options *options, row
 		printf("\nMatrices:\n");
 	if (shortened)
 		puts("(--all for every row, --top K --sort METRIC for others)");
-	table_print(stdout, &table, width, screen_colors(options));
+	table_print(stdout, &table, width, screen_colors(options->color));
 	bool failed = table.failed;
 	muon_free(keys);
 	table_release(&table);
@@ -331,7 +332,7 @@ static void print_skipped(const mspec_analysis *a, const mspec_checkpoint *check
 int analyze_table(const mspec_analysis *a, const mspec_checkpoint *checkpoint,
                   const tool_options *options, row_order order, muon_error *err)
 {
-	int width = screen_width(options);
+	int width = screen_width(options->width);
 	print_head(a);
 	bool ok = true;
 	if (a->views.count) {

@@ -1,11 +1,13 @@
-#include "output_file.h"
 #include "supervise.h"
 #include "verbs.h"
+
+#include "common/messages.h"
+#include "common/nearest.h"
+#include "common/output_file.h"
 
 #include "base/memory.h"
 #include "base/text.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,19 +52,10 @@ static int unknown_verb(const char *name)
 	return muon_exit_status(MUON_E_USAGE);
 }
 
-/* After help or the version; a reader that has seen enough (`| head -1`) is no failure. */
-static int flush_text(void)
-{
-	if ((!fflush(stdout) && !ferror(stdout)) || errno == EPIPE)
-		return 0;
-	fprintf(stderr, "muonspec: standard output: %s\n", strerror(errno));
-	return muon_exit_status(MUON_E_WRITE);
-}
-
 static int print_version(void)
 {
 	printf("muonspec %s\n", muon_version());
-	return flush_text();
+	return flush_results("muonspec");
 }
 
 static int print_topic(const verb_spec *verb)
@@ -71,7 +64,7 @@ static int print_topic(const verb_spec *verb)
 		print_help(stdout, verb);
 	else
 		print_usage(stdout, verbs, VERBS);
-	return flush_text();
+	return flush_results("muonspec");
 }
 
 static int run_options(const verb_spec *verb, tool_options *options)

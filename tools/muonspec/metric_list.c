@@ -1,5 +1,7 @@
 #include "metric_list.h"
 
+#include "common/nearest.h"
+
 #include "base/memory.h"
 #include "base/text.h"
 

@@ -1,18 +1,10 @@
-/* The command line: one table of options from which parsing, help and completion come. */
+/* The command line of muonspec: its options, and which verb takes which. */
 #ifndef MUONSPEC_TOOL_OPTIONS_H
 #define MUONSPEC_TOOL_OPTIONS_H
 
+#include "common/option_table.h"
+
 #include <muonspec/report.h>
-
-#include <stdio.h>
-
-typedef enum output_format { FORMAT_TABLE, FORMAT_JSON, FORMAT_JSONL, FORMAT_CSV } output_format;
-typedef enum when { WHEN_AUTO, WHEN_ALWAYS, WHEN_NEVER } when;
-
-typedef struct text_list {
-	const char **items;
-	size_t count;
-} text_list;
 
 typedef struct tool_options {
 	int format; /* output_format */
@@ -46,15 +38,12 @@ typedef struct verb_spec {
 	int (*run)(const tool_options *options, muon_error *err); /* returns a MUON_ code */
 } verb_spec;
 
-/* Fill `options` from argv (argv[0] is the verb). MUON_E_USAGE with a message naming the nearest
- * option where one is unknown. Release them also after a failure. */
+/* Fill `options` from argv (argv[0] is the verb). MUON_E_USAGE, saying what is wrong. Release them
+ * also after a failure. */
 int parse_options(tool_options *options, const verb_spec *verb, int argc, char **argv, muon_error *err);
 void release_options(tool_options *options);
 
 void print_help(FILE *to, const verb_spec *verb); /* of one verb */
 void print_usage(FILE *to, const verb_spec *verbs, size_t count);
-
-/* The candidate most like `word`, or NULL when none is near. */
-const char *nearest(const char *word, const char *const *candidates, size_t count);
 
 #endif

@@ -1,6 +1,8 @@
 #define _GNU_SOURCE /* MAP_ANONYMOUS */
 #include "supervise.h"
 
+#include "common/messages.h"
+
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/output.h"
@@ -25,12 +27,6 @@ typedef struct watch_page {
 } watch_page;
 
 static watch_page *page;
-static FILE *message_file;
-
-FILE *messages(void)
-{
-	return message_file ? message_file : stderr;
-}
 
 void watch_reading(void *state, const char *what)
 {
@@ -44,15 +40,6 @@ void watch_reading(void *state, const char *what)
 		page->reading++;
 }
 
-/* A program started with one of them closed would take its own files for it. Writing to a standard
- * output that was closed fails, as it should. */
-void open_standard_files(void)
-{
-	for (int fd = 0; fd < 3; fd++)
-		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 1 ? O_RDONLY : O_RDWR) != fd)
-			_exit(muon_exit_status(MUON_E_INTERNAL));
-}
-
 static int report(const verb_spec *verb, const muon_error *err, int code)
 {
 	if (code) {
@@ -63,25 +50,15 @@ static int report(const verb_spec *verb, const muon_error *err, int code)
 	return muon_exit_status(code);
 }
 
-/* Results may be cut off by a reader that has seen enough (`| head -1`): that is no failure. A
- * full disk is. */
-static int flush_results(const verb_spec *verb)
-{
-	if (!fflush(stdout) && !ferror(stdout))
-		return 0;
-	if (errno == EPIPE)
-		return 0;
-	fprintf(messages(), "muonspec %s: standard output: %s\n", verb->name, strerror(errno));
-	return muon_exit_status(MUON_E_WRITE);
-}
-
 int run_verb(const verb_spec *verb, const tool_options *options)
 {
 	muon_error err = {0};
 	int code = verb->run(options, &err);
 	if (code && err.code && !strcmp(err.where, verb->name))
 		*err.where = 0;
-	int flushed = flush_results(verb);
+	char who[64];
+	snprintf(who, sizeof who, "muonspec %s", verb->name);
+	int flushed = flush_results(who);
 	int status = report(verb, &err, code);
 	return status ? status : flushed;
 }
@@ -93,7 +70,7 @@ static void silence_standard_error(void)
 	FILE *file = copy >= 0 && null >= 0 ? fdopen(copy, "w") : NULL;
 	if (file) {
 		setvbuf(file, NULL, _IOLBF, 1024);
-		message_file = file;
+		set_messages(file);
 		dup2(null, STDERR_FILENO);
 	}
 	if (null >= 0)

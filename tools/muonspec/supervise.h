@@ -9,12 +9,6 @@
 /* What the library is busy with, for mspec_open_options.watch; `state` is ignored. */
 void watch_reading(void *state, const char *what);
 
-/* Make sure that standard input, output and error are open; first thing in main. */
-void open_standard_files(void);
-
-/* Where messages go: standard error as it was when the program started. */
-FILE *messages(void);
-
 /* Run the verb in a child process and return the exit status of the program. */
 int supervise(const verb_spec *verb, const tool_options *options);
 

@@ -1,8 +1,9 @@
 #include "analyze_output.h"
 #include "metric_list.h"
-#include "output_file.h"
-#include "progress.h"
 #include "verbs.h"
+
+#include "common/output_file.h"
+#include "common/progress.h"
 
 #include "base/memory.h"
 #include "base/output.h"
@@ -57,7 +58,7 @@ static int analyze_and_print(mspec_checkpoint *checkpoint, const tool_options *o
 {
 	mspec_analysis *analysis;
 	progress_line *line = how->progress_state;
-	progress_start(line, options);
+	progress_start(line, options->progress, options->quiet);
 	int code = mspec_analyze(&analysis, checkpoint, how, err);
 	progress_end(line);
 	if (code)
@@ -89,7 +90,7 @@ int run_analyze(const tool_options *options, muon_error *err)
 		return code;
 	}
 	if (options->output)
-		code = output_file_claim(&temporary, options, checkpoint, err);
+		code = claim_output(&temporary, options, checkpoint, err);
 	const mspec_analyze_options how = {
 	    .view = {.include = options->include.items, .include_count = options->include.count,
 	             .exclude = options->exclude.items, .exclude_count = options->exclude.count,

@@ -1,6 +1,7 @@
-#include "output_file.h"
-#include "progress.h"
 #include "verbs.h"
+
+#include "common/output_file.h"
+#include "common/progress.h"
 
 #include "base/memory.h"
 #include "base/output.h"
@@ -33,9 +34,9 @@ static int convert_to(mspec_checkpoint *from, const char *format, const tool_opt
 	const char *path = options->output;
 	progress_line line;
 	char *temporary;
-	int code = output_file_claim(&temporary, options, from, err);
+	int code = claim_output(&temporary, options, from, err);
 	if (!code) {
-		progress_start(&line, options);
+		progress_start(&line, options->progress, options->quiet);
 		code = mspec_convert(from, temporary, format, show_progress, &line, err);
 		progress_end(&line);
 	}

@@ -1,7 +1,8 @@
-#include "csv_output.h"
-#include "json_output.h"
-#include "screen.h"
 #include "verbs.h"
+
+#include "common/csv_output.h"
+#include "common/json_output.h"
+#include "common/screen.h"
 
 #include "base/memory.h"
 #include "base/text.h"
@@ -82,7 +83,7 @@ static int print_table(const listing *l, const tool_options *options, muon_error
 	for_each_line(l, table_line, &table, err);
 	printf("%s: %s, %s layout\n", muon_escape(path, sizeof path, info->path), info->format,
 	       info->layout);
-	table_print(stdout, &table, screen_width(options), screen_colors(options));
+	table_print(stdout, &table, screen_width(options->width), screen_colors(options->color));
 	printf("%s tensors: %s matrices, %s skipped\n",
 	       grouped_integer(a, sizeof a, (int64_t)mspec_tensor_count(l->checkpoint)),
 	       grouped_integer(b, sizeof b, (int64_t)l->views->count),

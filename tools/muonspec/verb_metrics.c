@@ -1,8 +1,9 @@
-#include "csv_output.h"
-#include "json_output.h"
 #include "metric_list.h"
-#include "screen.h"
 #include "verbs.h"
+
+#include "common/csv_output.h"
+#include "common/json_output.h"
+#include "common/screen.h"
 
 #include "base/memory.h"
 
@@ -59,7 +60,7 @@ static int print(const size_t *metrics, size_t count, const tool_options *option
 	case FORMAT_CSV:
 		return print_csv(metrics, count, err);
 	default:
-		print_table(metrics, count, screen_colors(options));
+		print_table(metrics, count, screen_colors(options->color));
 		return MUON_OK;
 	}
 }

@@ -12,4 +12,9 @@ int run_convert(const tool_options *options, muon_error *err);
 /* Open the checkpoint with the tool's watcher; a file without a single tensor is an error. */
 int open_checkpoint(mspec_checkpoint **out, const char *path, muon_error *err);
 
+/* Claim options->output (common/output_file.h). MUON_E_USAGE if it is a file that is being read,
+ * which would be lost. `checkpoint` may be NULL. */
+int claim_output(char **temporary, const tool_options *options, const mspec_checkpoint *checkpoint,
+                 muon_error *err);
+
 #endif

@@ -2,7 +2,7 @@
 #ifndef MUONSPEC_TOOL_JSON_OUTPUT_H
 #define MUONSPEC_TOOL_JSON_OUTPUT_H
 
-#include "options.h"
+#include <muonspec/checkpoint.h>
 
 #include <jansson.h>
 

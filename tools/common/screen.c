@@ -8,11 +8,9 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-static int64_t wanted_width(const tool_options *options)
+static int64_t natural_width(void)
 {
 	struct winsize size;
-	if (options->width)
-		return options->width;
 	if (!ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) && size.ws_col > 0)
 		return size.ws_col;
 	const char *columns = getenv("COLUMNS");
@@ -20,18 +18,18 @@ static int64_t wanted_width(const tool_options *options)
 	return width > 0 ? width : 80;
 }
 
-int screen_width(const tool_options *options)
+int screen_width(int64_t wanted)
 {
 	enum { LEAST = 20, MOST = 1000 };
-	int64_t width = wanted_width(options);
+	int64_t width = wanted ? wanted : natural_width();
 	return width < LEAST ? LEAST : width > MOST ? MOST : (int)width;
 }
 
-bool screen_colors(const tool_options *options)
+bool screen_colors(when wanted)
 {
 	const char *no_color = getenv("NO_COLOR");
-	if (options->color != WHEN_AUTO)
-		return options->color == WHEN_ALWAYS;
+	if (wanted != WHEN_AUTO)
+		return wanted == WHEN_ALWAYS;
 	return isatty(STDOUT_FILENO) && !(no_color && *no_color);
 }
 

@@ -1,6 +1,6 @@
 #include "progress.h"
 
-#include "supervise.h"
+#include "messages.h"
 
 #include "base/clock.h"
 #include "base/text.h"
@@ -9,13 +9,12 @@
 #include <string.h>
 #include <unistd.h>
 
-void progress_start(progress_line *line, const tool_options *options)
+void progress_start(progress_line *line, when shown, bool quiet)
 {
 	*line = (progress_line){.started = muon_seconds()};
-	line->shown = options->progress == WHEN_ALWAYS ||
-	              (options->progress == WHEN_AUTO && !options->quiet &&
-	               isatty(fileno(messages())) && getenv("TERM") &&
-	               strcmp(getenv("TERM"), "dumb"));
+	line->shown = shown == WHEN_ALWAYS ||
+	              (shown == WHEN_AUTO && !quiet && isatty(fileno(messages())) &&
+	               getenv("TERM") && strcmp(getenv("TERM"), "dumb"));
 }
 
 static void format_time(char *text, size_t capacity, double seconds)

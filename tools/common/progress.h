@@ -2,7 +2,7 @@
 #ifndef MUONSPEC_TOOL_PROGRESS_H
 #define MUONSPEC_TOOL_PROGRESS_H
 
-#include "options.h"
+#include "option_table.h"
 
 typedef struct progress_line {
 	bool shown;
@@ -10,7 +10,8 @@ typedef struct progress_line {
 	bool drawn;
 } progress_line;
 
-void progress_start(progress_line *line, const tool_options *options);
+/* Shown always, never, or (auto) on a terminal unless `quiet`. */
+void progress_start(progress_line *line, when shown, bool quiet);
 /* `done` of `total` units of work; `label` is escaped here. */
 void progress_update(progress_line *line, double done, double total, const char *label);
 /* Wipe the line. */

@@ -56,7 +56,7 @@ char *output_file_resolve(const char *path)
 	return now;
 }
 
-static bool is_same_file(const char *a, const char *b)
+bool output_file_same(const char *a, const char *b)
 {
 	struct stat x, y;
 	return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
@@ -89,14 +89,9 @@ static int make_file(const char *temporary, const char *path)
 	return fd < 0 ? -1 : close(fd);
 }
 
-int output_file_claim(char **temporary, const tool_options *options,
-                      const mspec_checkpoint *checkpoint, muon_error *err)
+int output_file_claim(char **temporary, const char *path, muon_error *err)
 {
-	const char *path = options->output;
 	*temporary = NULL;
-	if (mspec_uses_file(checkpoint, path) ||
-	    (options->groups_file && is_same_file(options->groups_file, path)))
-		return muon_fail(err, MUON_E_USAGE, path, "is a file to read; name another");
 	const char *problem = problem_of_kind(path);
 	if (problem)
 		return muon_fail(err, MUON_E_WRITE, path, "%s", problem);

@@ -2,12 +2,13 @@
 #ifndef MUONSPEC_TOOL_SCREEN_H
 #define MUONSPEC_TOOL_SCREEN_H
 
-#include "options.h"
+#include "option_table.h"
 
-/* Columns to use: --width, else the terminal's, else $COLUMNS, else 80; from 20 to 1000. */
-int screen_width(const tool_options *options);
+/* Columns to use: `wanted` unless 0, else the terminal's, else $COLUMNS, else 80; from 20 to
+ * 1000. */
+int screen_width(int64_t wanted);
 /* Should standard output have colours? */
-bool screen_colors(const tool_options *options);
+bool screen_colors(when wanted);
 
 /* Columns that a UTF-8 string takes (one per code point: names are escaped, so no others come). */
 int display_width(const char *text);

@@ -1,0 +1,73 @@
+/* The command line: a program (or each of its verbs) has one table of options from which parsing
+ * and help come. */
+#ifndef MUONSPEC_TOOL_OPTION_TABLE_H
+#define MUONSPEC_TOOL_OPTION_TABLE_H
+
+#include <muon/error.h>
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* What several programs' options are. */
+typedef enum output_format { FORMAT_TABLE, FORMAT_JSON, FORMAT_JSONL, FORMAT_CSV } output_format;
+typedef enum when { WHEN_AUTO, WHEN_ALWAYS, WHEN_NEVER } when;
+
+typedef struct text_list {
+	const char **items;
+	size_t count;
+} text_list;
+
+/* The kind says what the field is. */
+typedef enum option_kind {
+	OPTION_FLAG,    /* bool */
+	OPTION_COUNTER, /* int: how often it was given */
+	OPTION_TEXT,    /* const char *, of argv */
+	OPTION_LIST,    /* text_list */
+	OPTION_INTEGER, /* int64_t from 1 to 1e9 */
+	OPTION_WHOLE,   /* int64_t from 0 to 1e9 */
+	OPTION_NUMBER,  /* double from 0 */
+	OPTION_SHARE,   /* double from 0 to 1 */
+	OPTION_BYTES,   /* int64_t: "800M" */
+	OPTION_SECONDS, /* double above 0 */
+	OPTION_CHOICE   /* int: index into the words of `argument` */
+} option_kind;
+
+typedef struct option_row {
+	const char *name;
+	char letter; /* 0: none */
+	option_kind kind;
+	unsigned verbs; /* bits: which verbs take it */
+	size_t field;   /* offset in the options' struct */
+	const char *argument; /* for choices: the words, separated by '|' */
+	const char *help;
+} option_row;
+
+/* A command: a program, or one of its verbs. */
+typedef struct command {
+	const char *program, *verb; /* verb: NULL if the program has none */
+	const char *summary;        /* without a full stop */
+	const char *arguments;      /* for the usage line */
+	int min_arguments, max_arguments;
+	const option_row *rows;
+	size_t count;
+	unsigned verb_bit;
+} command;
+
+/* Fill the options' struct, which holds the defaults, from argv (argv[0] is skipped); what is left
+ * are *arguments. Their number is not checked: see check_arguments. MUON_E_USAGE with a message
+ * naming the nearest option where one is unknown. Release the lists also after a failure. */
+int parse_command(const command *command, void *options, int argc, char **argv, char ***arguments,
+                  int *argument_count, muon_error *err);
+/* Are there as many arguments as the command takes? MUON_E_USAGE. */
+int check_arguments(const command *command, char **arguments, int count, muon_error *err);
+void release_lists(const command *command, void *options);
+
+/* The usage line, the summary and the options that the command takes. */
+void print_command_help(FILE *to, const command *command);
+/* A title, then the rows: for a program that shows its options in sections. */
+void print_options(FILE *to, const char *title, const option_row *rows, size_t count,
+                   unsigned verb_bit);
+
+#endif
