@@ -36,7 +36,8 @@ CASES = {
                               head_dim=32, ffn=352, context=256, rope_theta=10000, norm_eps=1e-5,
                               length=128),
     "deepseek": DEEPSEEK,
-    "deepseek, no shared experts": dict(DEEPSEEK, shared_experts=0, dense_layers=0, top_k=1),
+    "deepseek, no shared experts": dict(DEEPSEEK, shared_experts=0, dense_layers=0, top_k=1,
+                                        layers=2),
 }
 # of logits, loss and gradients: distance in the Frobenius norm, relative
 TOLERANCE = {"f64": 1e-11, "f32": 3e-5}
@@ -110,7 +111,9 @@ def mixture(c, w, x):
     scores = (x @ w("mlp.gate.weight").T).sigmoid()
     chosen = (scores + w("mlp.gate.e_score_correction_bias")).topk(c["top_k"], -1).indices
     gates = torch.zeros_like(scores).scatter(-1, chosen, scores.gather(-1, chosen))
-    gates = gates / gates.sum(-1, keepdim=True) * c["routed_scale"]
+    if c["top_k"] > 1:
+        gates = gates / gates.sum(-1, keepdim=True)
+    gates = gates * c["routed_scale"]
     y = sum(gates[..., e:e + 1] * mlp(w, x, f"mlp.experts.{e}") for e in range(c["experts"]))
     return y + mlp(w, x, "mlp.shared_experts") if c["shared_experts"] else y
 

@@ -12,7 +12,9 @@
 #include "model/template/causal.c"
 
 #include "model/template/attention.c"
+#include "model/template/mla.c"
 #include "model/template/mlp.c"
+#include "model/template/moe.c"
 
 #include "model/template/loss.c"
 

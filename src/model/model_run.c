@@ -7,12 +7,19 @@ struct mspec_workspace {
 	mspec_workspace_f32 f32;
 };
 
+/* Rows, and the choices of their experts, are counted in int. */
+static bool has_too_many_rows(const mspec_model_config *c, int64_t sequences, int64_t length)
+{
+	int64_t of_row = c->family == MSPEC_FAMILY_DEEPSEEK ? c->top_k : 1;
+	return sequences > INT_MAX / length / of_row;
+}
+
 int mspec_workspace_create(mspec_workspace **out, const mspec_model *model, int64_t sequences,
                            int64_t length, bool backward, muon_error *err)
 {
 	*out = NULL;
 	if (sequences < 1 || length < 1 || length > model->config.context ||
-	    sequences > INT_MAX / length)
+	    has_too_many_rows(&model->config, sequences, length))
 		return muon_fail(err, MUON_E_ARGUMENT, NULL,
 		                 "%lld sequences of %lld tokens; the model's context is %lld",
 		                 (long long)sequences, (long long)length,

@@ -19,20 +19,40 @@ const real *OP(weights)(const OP(run) *run, size_t first, size_t count)
 	return run->rounded;
 }
 
-void OP(linear_forward)(const OP(run) *run, size_t first, size_t count, const real *x, int64_t ldx,
+static void OP(product)(const OP(run) *run, size_t first, size_t count, const real *x, int64_t ldx,
                         int64_t rows, real *y)
 {
 	int64_t out = OP(group_rows)(run, first, count), in = run->model->tensors[first].dims[1];
-	if (rows == 0)
-		return;
 	GEMM(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)out, (int)in, 1, x, (int)ldx,
 	     OP(weights)(run, first, count), (int)in, 0, y, (int)out);
-	OP(round)(run, y, rows * out);
-	for (size_t i = first, column = 0; i < first + count; i++) {
+}
+
+static void OP(record_group)(const OP(run) *run, size_t first, size_t count, const real *y,
+                             int64_t rows)
+{
+	int64_t out = OP(group_rows)(run, first, count);
+	for (size_t i = first; i < first + count; i++) {
 		int64_t cols = run->model->tensors[i].dims[0];
-		OP(record_output)(run, i, y + column, rows, cols, out);
-		column += (size_t)cols;
+		OP(record_output)(run, i, y, rows, cols, out);
+		y += cols;
 	}
+}
+
+void OP(linear_forward)(const OP(run) *run, size_t first, size_t count, const real *x, int64_t ldx,
+                        int64_t rows, real *y)
+{
+	if (rows == 0)
+		return;
+	OP(product)(run, first, count, x, ldx, rows, y);
+	OP(round)(run, y, rows * OP(group_rows)(run, first, count));
+	OP(record_group)(run, first, count, y, rows);
+}
+
+void OP(linear_unrounded)(const OP(run) *run, size_t first, size_t count, const real *x,
+                          int64_t ldx, int64_t rows, real *y)
+{
+	OP(product)(run, first, count, x, ldx, rows, y);
+	OP(record_group)(run, first, count, y, rows);
 }
 
 void OP(linear_backward)(const OP(run) *run, size_t first, size_t count, const real *x, int64_t ldx,

@@ -6,13 +6,6 @@ static real OP(loss_exponentials)(real *logits, int64_t vocab, real *max)
 	return OP(exponentials)(logits, vocab, vocab, max);
 }
 
-SIMD_CLONES
-static void OP(multiply)(real *x, int64_t count, real factor)
-{
-	for (int64_t i = 0; i < count; i++)
-		x[i] *= factor;
-}
-
 void OP(cross_entropy)(OP(run) *run, real *logits, const int32_t *targets, int64_t rows)
 {
 	const int64_t vocab = run->model->config.vocab;

@@ -131,6 +131,10 @@ const real *OP(weights)(const OP(run) *run, size_t first, size_t count);
 void OP(linear_forward)(const OP(run) *run, size_t first, size_t count, const real *x, int64_t ldx,
                         int64_t rows, real *y);
 
+/* The same, not rounded: for the router, which works in float32 in bf16 models too. */
+void OP(linear_unrounded)(const OP(run) *run, size_t first, size_t count, const real *x,
+                          int64_t ldx, int64_t rows, real *y);
+
 /* dx = dy W (overwritten, or added to if `add`), rounded; W's gradient += dy^T x. dy is rows x (sum
  * of outs) without gaps, x and dx have leading dimension ldx. dx or x NULL: only the other is wanted,
  * the gradient of the weights or that of the input. */

@@ -104,6 +104,13 @@ void OP(add)(const OP(run) *run, const real *a, const real *b, real *sum, int64_
 	OP(round)(run, sum, count);
 }
 
+SIMD_CLONES
+static void OP(multiply)(real *x, int64_t count, real factor)
+{
+	for (int64_t i = 0; i < count; i++)
+		x[i] *= factor;
+}
+
 /* ---- records ------------------------------------------------------------------------------ */
 
 SIMD_CLONES
