@@ -18,6 +18,12 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libmuonspec.a $(BUILD)/l
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(SANITIZE) $^ -o $@ $(LDLIBS)
 
+# What mpi.py runs.
+$(BUILD)/tests/mpi_%: $(BUILD)/obj/tests/mpi_%.o $(BUILD)/libmuon.a
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(SANITIZE) $^ -o $@ $(LDLIBS)
+
 # What model_torch.py runs.
 $(BUILD)/tests/run_model: $(BUILD)/obj/tests/run_model.o $(BUILD)/libmuonspec.a $(BUILD)/libmuon.a
 	$(call say,LD,$@)
@@ -25,8 +31,8 @@ $(BUILD)/tests/run_model: $(BUILD)/obj/tests/run_model.o $(BUILD)/libmuonspec.a 
 	$(Q)$(CC) $(SANITIZE) $^ -o $@ $(LDLIBS)
 
 # ---- tests --------------------------------------------------------------------------------------
-.PHONY: test test-unit test-cli test-numbers test-bad-input
-test: test-cli test-numbers test-bad-input test-unit check-layers
+.PHONY: test test-unit test-cli test-numbers test-bad-input test-mpi
+test: test-cli test-numbers test-bad-input test-mpi test-unit check-layers
 	@echo "all tests passed"
 
 test-unit: $(UNIT)
@@ -39,6 +45,9 @@ test-numbers: $(BUILD)/muonspec $(BUILD)/tests/run_model | $(BUILD)/packages-tes
 	@$(PYTHON) tests/compare_numpy.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"
 	@$(PYTHON) tests/same_report.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"
 	@$(PYTHON) tests/model_torch.py $(BUILD)/tests/run_model
+
+test-mpi: $(BUILD)/tests/mpi_communicator
+	@$(PYTHON) tests/mpi.py $(BUILD)
 
 test-bad-input: $(BUILD)/muonspec | $(BUILD)/packages-test
 	@$(PYTHON) tests/bad_input.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"

@@ -20,11 +20,16 @@ typedef struct muon_comm muon_comm;
 /* One process alone. */
 MUON_API int muon_comm_create_self(muon_comm **out, muon_error *err);
 
-/* All ranks of MPI_COMM_WORLD; starts MPI if the program has not. MUON_E_UNSUPPORTED in a library
- * built without MPI. A failing rank takes the others down with a message (MPI_Abort). */
+/* All ranks of MPI_COMM_WORLD; starts MPI if the program has not (MPI_THREAD_FUNNELED: call what is
+ * collective from one thread). MUON_E_UNSUPPORTED in a library built without MPI.
+ *
+ * No failure is a hang: a rank that is killed, exits without muon_comm_destroy or calls
+ * muon_comm_abort takes the others down with a message of mpirun's; if it destroys its communicator
+ * while others go on, their next operation fails with MUON_E_COMMUNICATION. */
 MUON_API int muon_comm_create_mpi(muon_comm **out, int *argc, char ***argv, muon_error *err);
 
-/* Ends MPI if muon_comm_create_mpi started it. NULL-safe. */
+/* Waits until all ranks do so. Ends MPI if muon_comm_create_mpi started it; MPI can't be started again
+ * then. NULL-safe. */
 MUON_API void muon_comm_destroy(muon_comm **comm);
 
 /* Was this process started by mpirun (or another launcher that Open MPI knows)? */
@@ -47,7 +52,7 @@ MUON_API int muon_comm_agree(muon_comm *comm, int code);
 /* End all ranks with this exit status; does not return. */
 MUON_API void muon_comm_abort(muon_comm *comm, int status);
 
-/* Bytes that this rank has sent, by phase. */
+/* Bytes that this rank has sent to others, by phase. */
 typedef enum muon_phase {
 	MUON_PHASE_REDUCE,     /* reduce-scatter of gradients */
 	MUON_PHASE_GATHER,     /* of matrices that a cut goes through: Muon only */

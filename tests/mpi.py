@@ -1,0 +1,97 @@
+#!/usr/bin/python3
+"""Ranks as processes: the MPI communicator and the distributed optimizer under mpirun.
+
+    mpi.py BUILD
+
+Skipped, but for the message of a library built without MPI, where there is none or no mpirun."""
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+BUILD = sys.argv[1]
+COMMUNICATOR = BUILD + '/tests/mpi_communicator'
+# no search for networks; ranks go where there is room
+MPIRUN = ['mpirun', '--allow-run-as-root', '--oversubscribe', '--bind-to', 'none',
+          '--mca', 'btl', 'self,vader']
+ENVIRONMENT = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT='1', OMPI_ALLOW_RUN_AS_ROOT_CONFIRM='1',
+                   OPENBLAS_NUM_THREADS='1', OMP_NUM_THREADS='1')
+failures = 0
+
+
+def check(holds, what, output=''):
+    global failures
+    if not holds:
+        failures += 1
+        print('mpi: FAILED: %s\n%s' % (what, output))
+
+
+def run(command, seconds=60):
+    """Status and output; a run that takes too long is ended, all of it, and has no status."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               env=ENVIRONMENT, start_new_session=True)
+    try:
+        output, _ = process.communicate(timeout=seconds)
+        return process.returncode, output
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        return None, process.communicate()[0] + '\n(took more than %d s)' % seconds
+
+
+def ranks(count, *command, seconds=60):
+    return run(MPIRUN + ['-n', str(count), *command], seconds)
+
+
+def running(program):
+    """Processes of this program that are still there."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir('/proc')):
+        try:
+            path = os.readlink('/proc/%s/exe' % pid)
+        except OSError:
+            continue
+        if path == os.path.realpath(program):
+            found.append(int(pid))
+    return found
+
+
+def check_lost_rank(how, statuses, message):
+    """The last of three ranks is lost between two steps: all end, soon, with a clear message."""
+    status, output = ranks(3, COMMUNICATOR, how, seconds=20)
+    check(status in statuses, '%s: status %s' % (how, status), output)
+    check(message in output, '%s: no message "%s"' % (how, message), output)
+    deadline = time.monotonic() + 5
+    while running(COMMUNICATOR) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    check(not running(COMMUNICATOR), '%s: ranks are left behind' % how)
+
+
+def check_without_mpi(output):
+    check('built without MPI' in output and 'MPI=1' in output, 'message without MPI', output)
+    print('mpi: skipped (this build has no MPI, and says so)' if not failures else '')
+
+
+def main():
+    status, output = run([COMMUNICATOR, 'collectives'])
+    if status == 2 and 'without MPI' in output:
+        check_without_mpi(output)
+        return
+    if not shutil.which('mpirun'):
+        print("mpi: skipped, no mpirun (Debian's openmpi-bin)")
+        return
+    check(status == 0, 'a process alone, without mpirun', output)
+    for count in 2, 3, 5:
+        status, output = ranks(count, COMMUNICATOR, 'collectives')
+        check(status == 0, 'collectives of %d ranks' % count, output)
+    check_lost_rank('kill', [128 + 9], 'rank 2 with PID')
+    check_lost_rank('exit', [7], 'Exit code:    7')
+    check_lost_rank('leave', [4, 5], 'rank 2 has left the run, while rank 0 waits for it')
+    check_lost_rank('abort', [7], 'MPI_ABORT was invoked on rank 2')
+    if not failures:
+        print('mpi: collectives and lost ranks ok')
+
+
+main()
+sys.exit(1 if failures else 0)
