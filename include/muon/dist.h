@@ -88,8 +88,10 @@ typedef struct muon_placement_costs {
 	double flops_mean, flops_max;        /* Newton-Schulz of a rank; replicated work included */
 } muon_placement_costs;
 
-/* Cost of updating these parameters on `ranks` ranks; gather precision MUON_F32 or MUON_BF16.
- * The planner is the one that the optimizer uses. MUON_E_ARGUMENT, MUON_E_MEMORY. */
+/* Cost of updating these float32 parameters on `ranks` ranks; gather precision MUON_F32 or MUON_BF16;
+ * Newton-Schulz in its cheapest float32 form with Jordan's coefficients, ns_steps 0 being 5. The
+ * planner is the one that the optimizer uses. MUON_E_ARGUMENT, MUON_E_TOO_LARGE for a matrix that
+ * BLAS can't count, MUON_E_MEMORY. */
 MUON_API int muon_placement_plan(muon_placement placement, const muon_planned *parameters,
                                  size_t count, int ranks, muon_dtype gather_dtype, int ns_steps,
                                  muon_placement_costs *costs);

@@ -33,8 +33,13 @@ int muon_ownership_create(muon_ownership *ownership, muon_placement placement,
                           const muon_item *items, size_t count, int ranks);
 void muon_ownership_release(muon_ownership *ownership);
 
-/* First and one past the last segment that meet [begin, end). */
+/* First and one past the last segment that meet [begin, end); the same where it is empty. */
 void muon_ownership_find(const muon_ownership *ownership, int64_t begin, int64_t end,
                          size_t *first, size_t *last);
+
+/* Cost of a step with float32 values, gathered entries of gather_bytes each: what the optimizer's
+ * ranks send, in total, is exactly this. MUON_E_MEMORY. */
+int muon_ownership_costs(const muon_ownership *ownership, const muon_item *items, size_t count,
+                         size_t gather_bytes, muon_placement_costs *costs);
 
 #endif

@@ -239,5 +239,5 @@ static void test_self(void)
 }
 
 UNIT_SUITE(communicator, {"sums", test_sums}, {"exchange", test_exchange},
-           {"broadcast", test_broadcast}, {"rank leaves", test_rank_leaves},
-           {"sizes differ", test_sizes_differ}, {"self", test_self})
+	   {"broadcast", test_broadcast}, {"rank leaves", test_rank_leaves},
+	   {"sizes differ", test_sizes_differ}, {"self", test_self})
