@@ -20,6 +20,32 @@ mspec_model_config fixture_llama(void)
 	};
 }
 
+mspec_model_config fixture_deepseek(void)
+{
+	return (mspec_model_config){
+	    .family = MSPEC_FAMILY_DEEPSEEK,
+	    .vocab = 37,
+	    .hidden = 20,
+	    .layers = 2,
+	    .heads = 3,
+	    .ffn = 28,
+	    .context = 80,
+	    .rope_theta = 50,
+	    .norm_eps = 1e-3,
+	    .init_std = 0.3,
+	    .dense_layers = 1,
+	    .experts = 6,
+	    .shared_experts = 2,
+	    .top_k = 2,
+	    .expert_ffn = 9,
+	    .routed_scale = 1.7,
+	    .kv_rank = 7,
+	    .nope_dim = 5,
+	    .rope_dim = 4,
+	    .value_dim = 3,
+	};
+}
+
 double *fixture_normal(int64_t count, uint64_t seed)
 {
 	double *x = muon_alloc((size_t)count, sizeof *x);
@@ -108,7 +134,7 @@ void fixture_clear_gradient(fixture *f)
 /* Of fourth order: error h^4 f^(5)/30, and rounding of about 1e-16 f/h. */
 static double quotient(double (*f)(void *state), void *state, double *x)
 {
-	const double at = *x, h = 1e-3;
+	const double at = *x, h = 3e-4;
 	double values[4];
 	for (int i = 0; i < 4; i++) {
 		*x = at + h * (i < 2 ? i - 2 : i - 1);

@@ -18,6 +18,9 @@ typedef struct fixture {
 /* A small Llama: 2 layers, 4 query and 2 key heads, widths that are no multiple of 32. */
 mspec_model_config fixture_llama(void);
 
+/* A small DeepSeek: a dense layer, then one with 2 of 6 experts for each token and 2 shared ones. */
+mspec_model_config fixture_deepseek(void);
+
 /* Random parameters (norms about 1), tokens and targets, some of them -1; loss_scale 0.7. */
 void fixture_open(fixture *f, const mspec_model_config *config, int64_t sequences, int64_t length);
 void fixture_close(fixture *f);

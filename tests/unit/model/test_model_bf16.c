@@ -222,9 +222,8 @@ static double distance(const float *x, const float *y, int64_t count)
 	return sqrt(error / norm);
 }
 
-static void test_whole(void)
+static void check_whole(mspec_model_config config)
 {
-	const mspec_model_config config = fixture_llama();
 	fixture f;
 	fixture_open(&f, &config, 2, 70);
 	const int64_t count = f.model->parameter_count, entries = f.run.rows * config.vocab;
@@ -267,6 +266,12 @@ static void test_whole(void)
 	muon_free(parameters);
 	mspec_workspace_destroy(&workspace);
 	fixture_close(&f);
+}
+
+static void test_whole(void)
+{
+	check_whole(fixture_llama());
+	check_whole(fixture_deepseek());
 }
 
 UNIT_SUITE(model_bf16, {"rounding", test_rounding}, {"linear", test_linear},

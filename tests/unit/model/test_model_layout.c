@@ -259,9 +259,8 @@ static void failing_release(void *state, void *block)
 	free(block);
 }
 
-static int create_both(muon_error *err)
+static int create_both(mspec_model_config config, muon_error *err)
 {
-	const mspec_model_config config = fixture_llama();
 	mspec_model *model;
 	mspec_workspace *workspace = NULL;
 	int code = mspec_model_create(&model, &config, err);
@@ -273,7 +272,7 @@ static int create_both(muon_error *err)
 	return code;
 }
 
-static void test_out_of_memory(void)
+static void check_out_of_memory(mspec_model_config config)
 {
 	int left = 0, failures = 0, code = MUON_E_MEMORY;
 	const muon_allocator allocator = {failing_resize, failing_release, &left};
@@ -281,7 +280,7 @@ static void test_out_of_memory(void)
 		muon_error err = {0};
 		left = k;
 		muon_set_allocator(&allocator);
-		code = create_both(&err);
+		code = create_both(config, &err);
 		muon_set_allocator(NULL);
 		CU_ASSERT_TRUE(code == MUON_OK || code == MUON_E_MEMORY);
 		CU_ASSERT_EQUAL(err.code, code);
@@ -289,6 +288,12 @@ static void test_out_of_memory(void)
 	}
 	CU_ASSERT_EQUAL(code, MUON_OK);
 	CU_ASSERT_TRUE(failures >= 5);
+}
+
+static void test_out_of_memory(void)
+{
+	check_out_of_memory(fixture_llama());
+	check_out_of_memory(fixture_deepseek());
 }
 
 /* An allocator that has 64 MiB at most a block, and remembers the largest asked for. */
@@ -338,6 +343,12 @@ static void test_overflow(void)
 		                MUON_E_ARGUMENT);
 		CU_ASSERT_EQUAL(err.code, MUON_E_ARGUMENT);
 	}
+	mspec_model_destroy(&model);
+	/* rows fit an int, each one's choices of experts do not */
+	const mspec_model_config deepseek = fixture_deepseek();
+	CU_ASSERT_EQUAL_FATAL(mspec_model_create(&model, &deepseek, NULL), MUON_OK);
+	CU_ASSERT_EQUAL(mspec_workspace_create(&workspace, model, 1 << 30, 1, true, NULL),
+	                MUON_E_ARGUMENT);
 	mspec_model_destroy(&model);
 }
 
