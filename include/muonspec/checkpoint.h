@@ -75,6 +75,8 @@ MUON_API void mspec_close(mspec_checkpoint **checkpoint);
 MUON_API const mspec_checkpoint_info *mspec_info(const mspec_checkpoint *checkpoint);
 MUON_API size_t mspec_tensor_count(const mspec_checkpoint *checkpoint);
 MUON_API const mspec_tensor *mspec_tensor_at(const mspec_checkpoint *checkpoint, size_t index);
+/* Index of the tensor of this name; SIZE_MAX if there is none. */
+MUON_API size_t mspec_find_tensor(const mspec_checkpoint *checkpoint, const char *name);
 
 /* Is the file at `path` one of those that the checkpoint is read from (the file itself, a shard, its
  * index, a file that an HDF5 file refers to), whatever it is called here? False for none. */

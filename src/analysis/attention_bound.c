@@ -9,27 +9,31 @@
 
 enum { MOST_ITERATIONS = 20000, NAME = 96 };
 
-/* y = a x */
-static void multiply(const double *a, const double *x, int64_t n, double *y)
-{
-	for (int64_t i = 0; i < n; i++) {
-		double sum = 0;
-		for (int64_t j = 0; j < n; j++)
-			sum += a[i * n + j] * x[j];
-		y[i] = sum;
-	}
-}
+/* ---- spectral norms ---------------------------------------------------------------------------
+ */
 
 static double dot(const double *x, const double *y, int64_t n)
 {
-	double sum = 0;
-	for (int64_t i = 0; i < n; i++)
-		sum += x[i] * y[i];
-	return sum;
+	enum { LANES = 4 };
+	double sums[LANES] = {0};
+	int64_t i = 0;
+	for (; i + LANES <= n; i += LANES)
+		for (int l = 0; l < LANES; l++)
+			sums[l] += x[i + l] * y[i + l];
+	for (; i < n; i++)
+		sums[0] += x[i] * y[i];
+	return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
-/* a b has the eigenvalues of the symmetric b^(1/2) a b^(1/2); its largest is the quotient
- * (x, a x) / (x, b^-1 x), here with x = b v. */
+/* y = a x, a being n x n */
+static void multiply(const double *a, const double *x, int64_t n, double *y)
+{
+	for (int64_t i = 0; i < n; i++)
+		y[i] = dot(a + i * n, x, n);
+}
+
+/* a b has the eigenvalues of the symmetric b^(1/2) a b^(1/2), those of (A^T B)(A^T B)^T. Its
+ * largest is the quotient (x, a x) / (v, x) with x = b v at its end. */
 double mspec_product_norm(const double *a, const double *b, int64_t n, double *work)
 {
 	double *v = work, *x = work + n, *y = work + 2 * n, last = 0, value = 0;
@@ -48,72 +52,11 @@ double mspec_product_norm(const double *a, const double *b, int64_t n, double *w
 		double norm = sqrt(dot(y, y, n));
 		if (!(norm > 0) || fabs(value - last) <= 1e-13 * value)
 			break;
-		for (int64_t j = 0; j < n; j++)
-			v[j] = y[j] / norm;
+		for (int64_t k = 0; k < n; k++)
+			v[k] = y[k] / norm;
 		last = value;
 	}
 	return sqrt(value);
-}
-
-/* ---- reading ----------------------------------------------------------------------------- */
-
-typedef struct bound_job {
-	mspec_checkpoint *checkpoint;
-	const mspec_model_config *config;
-	int64_t layer;
-	muon_arena arena;
-	muon_error *err;
-	int code;
-} bound_job;
-
-static double *allocate(bound_job *job, int64_t rows, int64_t cols)
-{
-	double *block = muon_arena_alloc(&job->arena, (size_t)rows * (size_t)cols, sizeof *block);
-	if (!block && !job->code)
-		job->code = muon_fail(job->err, MUON_E_MEMORY, NULL, "out of memory");
-	return block;
-}
-
-static size_t find(const mspec_checkpoint *checkpoint, const char *name)
-{
-	for (size_t i = 0; i < mspec_tensor_count(checkpoint); i++)
-		if (!strcmp(mspec_tensor_at(checkpoint, i)->name, name))
-			return i;
-	return SIZE_MAX;
-}
-
-/* A tensor of the layer, rows x cols (a vector is 1 x cols), as float64; NULL once job->code is
- * set.
- */
-static double *load(bound_job *job, const char *name, int64_t rows, int64_t cols)
-{
-	char full[NAME];
-	snprintf(full, sizeof full, "model.layers.%lld.%s.weight", (long long)job->layer, name);
-	size_t index = find(job->checkpoint, full);
-	double *values = job->code ? NULL : allocate(job, rows, cols);
-	void *raw = values ? allocate(job, rows, cols) : NULL;
-	if (!raw)
-		return NULL;
-	const mspec_tensor *t = index == SIZE_MAX ? NULL : mspec_tensor_at(job->checkpoint, index);
-	if (!t || t->elements != rows * cols || t->dims[t->rank - 1] != cols)
-		job->code = muon_fail(job->err, MUON_E_FORMAT, full,
-				      "is missing or not of the shape that the configuration says");
-	if (!job->code)
-		job->code = mspec_read(job->checkpoint, index, 0, rows * cols, raw, job->err);
-	if (!job->code)
-		job->code = muon_convert_f64(t->dtype, raw, (size_t)(rows * cols), values);
-	return job->code ? NULL : values;
-}
-
-/* ---- bounds ------------------------------------------------------------------------------- */
-
-/* Multiply the columns by the norm's gain and by the RMS vector's length sqrt(cols). */
-static void take_norm_in(double *w, int64_t rows, int64_t cols, const double *gain)
-{
-	double length = sqrt((double)cols);
-	for (int64_t i = 0; i < rows; i++)
-		for (int64_t j = 0; j < cols; j++)
-			w[i * cols + j] *= gain[j] * length;
 }
 
 static void gram(const double *w, int64_t rows, int64_t cols, double *g)
@@ -123,17 +66,94 @@ static void gram(const double *w, int64_t rows, int64_t cols, double *g)
 			g[i * rows + j] = g[j * rows + i] = dot(w + i * cols, w + j * cols, cols);
 }
 
-/* Room for the Gram matrices of two heads and the iteration. */
-typedef struct head_work {
-	double *a, *b, *vectors;
-} head_work;
+/* ---- reading ----------------------------------------------------------------------------- */
 
-static head_work allocate_work(bound_job *job, int64_t n)
+typedef struct bound_job {
+	mspec_checkpoint *checkpoint;
+	const mspec_model_config *config;
+	int64_t layer;
+	muon_arena arena;
+	void *raw; /* room for a block as stored */
+	muon_error *err;
+	int code;
+} bound_job;
+
+/* A matrix of the layer, or a vector of its norms (rows 1). */
+typedef struct layer_tensor {
+	size_t index;
+	int64_t rows, cols;
+} layer_tensor;
+
+/* The layer's tensor "`name`.weight": a configuration may ask for any shape, so it is looked up
+ * before memory is taken for it. */
+static layer_tensor find(bound_job *job, const char *name, int64_t rows, int64_t cols)
 {
-	return (head_work){allocate(job, n, n), allocate(job, n, n), allocate(job, 3, n)};
+	char full[NAME];
+	snprintf(full, sizeof full, "model.layers.%lld.%s.weight", (long long)job->layer, name);
+	size_t index = mspec_find_tensor(job->checkpoint, full);
+	const mspec_tensor *t = index == SIZE_MAX ? NULL : mspec_tensor_at(job->checkpoint, index);
+	if (job->code)
+		return (layer_tensor){0};
+	if (!t || t->rank != (rows == 1 ? 1 : 2) || t->dims[t->rank - 1] != cols ||
+	    t->elements != rows * cols)
+		job->code = muon_fail(job->err, MUON_E_FORMAT, full,
+		                      "is missing or not of the shape that the configuration says");
+	else if (t->status)
+		job->code = muon_fail(job->err, t->status, full, "%s", t->problem);
+	return (layer_tensor){index, rows, cols};
 }
 
-static double block_norm(const double *w, int64_t rows, int64_t cols, const head_work *work)
+static double *allocate(bound_job *job, int64_t rows, int64_t cols)
+{
+	double *block = muon_arena_alloc(&job->arena, (size_t)rows, (size_t)cols * sizeof *block);
+	if (!block && !job->code)
+		job->code = muon_fail(job->err, MUON_E_MEMORY, NULL, "out of memory");
+	return block;
+}
+
+/* Rows of the tensor, from `first` on. */
+static void read_rows(bound_job *job, const layer_tensor *from, int64_t first, int64_t rows,
+                      double *to)
+{
+	int64_t count = rows * from->cols;
+	if (job->code)
+		return;
+	const mspec_tensor *t = mspec_tensor_at(job->checkpoint, from->index);
+	job->code =
+	    mspec_read(job->checkpoint, from->index, first * from->cols, count, job->raw, job->err);
+	if (!job->code)
+		job->code = muon_convert_f64(t->dtype, job->raw, (size_t)count, to);
+	for (int64_t i = 0; i < count && !job->code; i++)
+		if (!isfinite(to[i]))
+			job->code =
+			    muon_fail(job->err, MUON_E_NONFINITE, t->name, "holds NaN or Inf");
+}
+
+/* The same of a matrix that a norm feeds: columns are multiplied by its gain, and by sqrt(cols),
+ * the length of what it puts out without one. */
+static void read_fed_rows(bound_job *job, const layer_tensor *from, int64_t first, int64_t rows,
+                          const double *gain, double *to)
+{
+	double length = sqrt((double)from->cols);
+	read_rows(job, from, first, rows, to);
+	for (int64_t i = 0; i < rows && !job->code; i++)
+		for (int64_t k = 0; k < from->cols; k++)
+			to[i * from->cols + k] *= gain[k] * length;
+}
+
+/* ---- bounds ------------------------------------------------------------------------------- */
+
+/* Gram matrices of two blocks of rows, n x n at most, and the iteration's vectors. */
+typedef struct norm_work {
+	double *a, *b, *vectors;
+} norm_work;
+
+static norm_work allocate_work(bound_job *job, int64_t n)
+{
+	return (norm_work){allocate(job, n, n), allocate(job, n, n), allocate(job, 3, n)};
+}
+
+static double block_norm(const double *w, int64_t rows, int64_t cols, const norm_work *work)
 {
 	gram(w, rows, cols, work->a);
 	return mspec_product_norm(work->a, NULL, rows, work->vectors);
@@ -142,51 +162,67 @@ static double block_norm(const double *w, int64_t rows, int64_t cols, const head
 static void bound_llama(bound_job *job, double *bounds)
 {
 	const mspec_model_config *c = job->config;
-	int64_t d = c->head_dim, in = c->hidden;
-	double *gain = load(job, "input_layernorm", 1, in);
-	double *q = load(job, "self_attn.q_proj", c->heads * d, in);
-	double *k = load(job, "self_attn.k_proj", c->kv_heads * d, in);
-	head_work work = allocate_work(job, d);
+	const int64_t d = c->head_dim, in = c->hidden;
+	const layer_tensor norm = find(job, "input_layernorm", 1, in);
+	const layer_tensor q = find(job, "self_attn.q_proj", c->heads * d, in);
+	const layer_tensor k = find(job, "self_attn.k_proj", c->kv_heads * d, in);
 	if (job->code)
 		return;
-	take_norm_in(q, c->heads * d, in, gain);
-	take_norm_in(k, c->kv_heads * d, in, gain);
+	double *gain = allocate(job, 1, in), *block = allocate(job, d, in);
+	double *key_norms = allocate(job, 1, c->kv_heads);
+	norm_work work = allocate_work(job, d);
+	job->raw = allocate(job, d, in);
+	read_rows(job, &norm, 0, 1, gain);
+	for (int64_t h = 0; h < c->kv_heads; h++) {
+		read_fed_rows(job, &k, h * d, d, gain, block);
+		if (job->code)
+			return;
+		key_norms[h] = block_norm(block, d, in, &work);
+	}
 	for (int64_t h = 0; h < c->heads; h++) {
-		int64_t key = h * c->kv_heads / c->heads;
-		bounds[h] = block_norm(q + h * d * in, d, in, &work) *
-			    block_norm(k + key * d * in, d, in, &work) / sqrt((double)d);
+		read_fed_rows(job, &q, h * d, d, gain, block);
+		if (job->code)
+			return;
+		bounds[h] = block_norm(block, d, in, &work) *
+		            key_norms[h * c->kv_heads / c->heads] / sqrt((double)d);
 	}
 }
 
 static void bound_deepseek(bound_job *job, double *bounds)
 {
 	const mspec_model_config *c = job->config;
-	int64_t in = c->hidden, nope = c->nope_dim, rope = c->rope_dim, rank = c->kv_rank;
-	int64_t d = nope + rope, kv = nope + c->value_dim;
-	double *gain = load(job, "input_layernorm", 1, in);
-	double *latent_gain = load(job, "self_attn.kv_a_layernorm", 1, rank);
-	double *q = load(job, "self_attn.q_proj", c->heads * d, in);
-	double *kv_a = load(job, "self_attn.kv_a_proj_with_mqa", rank + rope, in);
-	double *kv_b = load(job, "self_attn.kv_b_proj", c->heads * kv, rank);
-	head_work work = allocate_work(job, nope > rope ? nope : rope);
+	const int64_t in = c->hidden, nope = c->nope_dim, rope = c->rope_dim, rank = c->kv_rank;
+	const int64_t d = nope + rope, kv = nope + c->value_dim, most = in > rank ? in : rank;
+	const layer_tensor norm = find(job, "input_layernorm", 1, in);
+	const layer_tensor latent_norm = find(job, "self_attn.kv_a_layernorm", 1, rank);
+	const layer_tensor q = find(job, "self_attn.q_proj", c->heads * d, in);
+	const layer_tensor kv_a = find(job, "self_attn.kv_a_proj_with_mqa", rank + rope, in);
+	const layer_tensor kv_b = find(job, "self_attn.kv_b_proj", c->heads * kv, rank);
 	if (job->code)
 		return;
-	take_norm_in(q, c->heads * d, in, gain);
-	take_norm_in(kv_a, rank + rope, in, gain);
-	take_norm_in(kv_b, c->heads * kv, rank, latent_gain);
-	double key_norm = block_norm(kv_a + rank * in, rope, in, &work);
+	double *gain = allocate(job, 1, in), *latent_gain = allocate(job, 1, rank);
+	double *query = allocate(job, d, in), *key = allocate(job, d, most);
+	norm_work work = allocate_work(job, d);
+	job->raw = allocate(job, d, most);
+	read_rows(job, &norm, 0, 1, gain);
+	read_rows(job, &latent_norm, 0, 1, latent_gain);
+	read_fed_rows(job, &kv_a, rank, rope, gain, key);
+	double key_norm = job->code ? NAN : block_norm(key, rope, in, &work);
 	for (int64_t h = 0; h < c->heads; h++) {
-		const double *query = q + h * d * in;
+		read_fed_rows(job, &q, h * d, d, gain, query);
+		read_fed_rows(job, &kv_b, h * kv, nope, latent_gain, key);
+		if (job->code)
+			return;
 		double rotating = block_norm(query + nope * in, rope, in, &work) * key_norm;
 		gram(query, nope, in, work.a);
-		gram(kv_b + h * kv * rank, nope, rank, work.b);
+		gram(key, nope, rank, work.b);
 		double fixed = mspec_product_norm(work.a, work.b, nope, work.vectors);
 		bounds[h] = (fixed + rotating) / sqrt((double)d);
 	}
 }
 
 int mspec_attention_bounds(mspec_checkpoint *checkpoint, const mspec_model_config *config,
-			   int64_t layer, double *bounds, muon_error *err)
+                           int64_t layer, double *bounds, muon_error *err)
 {
 	bound_job job = {.checkpoint = checkpoint, .config = config, .layer = layer, .err = err};
 	if (config->family == MSPEC_FAMILY_LLAMA)

@@ -2,12 +2,16 @@
 #include "base/memory.h"
 #include "base/pool.h"
 
-#include <math.h>
 #include <muonspec/forward.h>
+
+#include <math.h>
 #include <pthread.h>
 #include <string.h>
 
-enum { TASK_TOKENS = 2048 }; /* tokens of a task, about: windows are run several at a time */
+/* Windows are run several at a time: a task has about so many tokens, and fewer where their
+ * activations take more bytes. Neither depends on the machine, as the order of sums does on both.
+ */
+enum { TASK_TOKENS = 2048, TASK_BYTES = 256 << 20, USUAL_LENGTH = 2048 };
 
 /* What one task found; combined in order of the tasks, so that sums don't depend on threads. */
 typedef struct task_result {
@@ -23,7 +27,8 @@ typedef struct forward_job {
 	const mspec_model_config *config;
 	const float *parameters;
 	const int32_t *tokens;
-	int64_t count, length; /* of the file; of a window */
+	int64_t count;  /* tokens in all */
+	int64_t length; /* of a window */
 	int64_t windows, windows_a_task;
 	int64_t tensors;
 	const mspec_forward_options *options;
@@ -41,7 +46,6 @@ typedef struct worker {
 	mspec_workspace *workspace;
 	float *outputs[2]; /* layers x tokens x hidden, of each run */
 	float *logits[2];  /* tokens x vocab */
-	int32_t *targets;
 } worker;
 
 /* ---- one task ---------------------------------------------------------------------------- */
@@ -106,14 +110,14 @@ static int run_part(forward_job *job, worker *w, const task_part *part, task_res
 	int64_t rows = part_rows(part), vocab = job->config->vocab;
 	for (int bf16 = 0; bf16 < 2; bf16++) {
 		mspec_pass pass = {.parameters = job->parameters,
-				   .tokens = job->tokens + part->first,
-				   .targets = job->tokens + part->first + 1,
-				   .sequences = part->sequences,
-				   .length = part->length,
-				   .bf16 = bf16,
-				   .logits = w->logits[bf16],
-				   .layer_outputs = w->outputs[bf16],
-				   .records = &r->records[bf16]};
+		                   .tokens = job->tokens + part->first,
+		                   .targets = job->tokens + part->first + 1,
+		                   .sequences = part->sequences,
+		                   .length = part->length,
+		                   .bf16 = bf16,
+		                   .logits = w->logits[bf16],
+		                   .layer_outputs = w->outputs[bf16],
+		                   .records = &r->records[bf16]};
 		int code = mspec_model_run(job->model, w->workspace, &pass);
 		if (code)
 			return code;
@@ -135,7 +139,7 @@ static bool report_progress(forward_job *job)
 	job->done++;
 	if (job->options->progress &&
 	    !job->options->progress(job->options->progress_state,
-				    (double)job->done / (double)job->tasks))
+	                            (double)job->done / (double)job->tasks))
 		job->stopped = true;
 	bool go_on = !job->stopped;
 	pthread_mutex_unlock(&job->lock);
@@ -252,7 +256,6 @@ static void fill_report(const forward_job *job, mspec_forward *f)
 static bool allocate_result(const forward_job *job, muon_arena *arena, task_result *r)
 {
 	size_t layers = (size_t)job->config->layers, heads = layers * (size_t)job->config->heads;
-	bool ok = true;
 	r->error_sq = muon_arena_alloc(arena, layers, sizeof *r->error_sq);
 	r->norm_sq = muon_arena_alloc(arena, layers, sizeof *r->norm_sq);
 	for (int run = 0; run < 2; run++) {
@@ -269,13 +272,11 @@ static bool allocate_result(const forward_job *job, muon_arena *arena, task_resu
 		for (size_t i = 0; i < heads; i++)
 			records->head_max_logits[i] = -INFINITY;
 	}
-	return ok && r->error_sq && r->norm_sq;
+	return r->error_sq && r->norm_sq;
 }
 
-static bool allocate_run(const forward_job *job, muon_arena *arena, const mspec_forward *f,
-			 mspec_forward_run *run)
+static bool allocate_run(muon_arena *arena, const mspec_forward *f, mspec_forward_run *run)
 {
-	(void)job;
 	run->layers = muon_arena_alloc(arena, (size_t)f->layers, sizeof *run->layers);
 	run->matrices = muon_arena_alloc(arena, (size_t)f->matrices, sizeof *run->matrices);
 	run->head_max_logits =
@@ -283,18 +284,22 @@ static bool allocate_run(const forward_job *job, muon_arena *arena, const mspec_
 	return run->layers && run->matrices && run->head_max_logits;
 }
 
+/* TASK_BYTES bounds what a worker takes unless one window alone takes more. */
 static int create_worker(const forward_job *job, worker *w, muon_error *err)
 {
 	int64_t rows = job->windows_a_task * job->length;
 	size_t outputs = (size_t)(rows * job->config->layers * job->config->hidden);
 	size_t logits = (size_t)(rows * job->config->vocab);
 	int code = mspec_workspace_create(&w->workspace, job->model, job->windows_a_task,
-					  job->length, false, err);
+	                                  job->length, false, err);
 	for (int run = 0; run < 2 && !code; run++) {
 		w->outputs[run] = muon_alloc_aligned(outputs, sizeof(float));
 		w->logits[run] = muon_alloc_aligned(logits, sizeof(float));
 		if (!w->outputs[run] || !w->logits[run])
-			code = muon_fail(err, MUON_E_MEMORY, NULL, "out of memory");
+			code = muon_fail(err, MUON_E_MEMORY, NULL,
+			                 "out of memory for the activations of windows of %lld "
+			                 "tokens",
+			                 (long long)job->length);
 	}
 	return code;
 }
@@ -317,19 +322,30 @@ static int check_tokens(const forward_job *job, muon_error *err)
 	for (int64_t i = 0; i < job->count; i++)
 		if (job->tokens[i] < 0 || job->tokens[i] >= job->config->vocab)
 			return muon_fail(err, MUON_E_ARGUMENT, NULL,
-					 "token %lld is not in the vocabulary", (long long)i);
+			                 "token %lld is not in the vocabulary", (long long)i);
 	return MUON_OK;
+}
+
+/* Bytes of a token's activations that a worker keeps. */
+static int64_t token_bytes(const mspec_model_config *c)
+{
+	return 2 * (int64_t)sizeof(float) * (c->layers * c->hidden + c->vocab);
+}
+
+static int64_t least(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
 }
 
 static void divide(forward_job *job)
 {
+	const mspec_model_config *c = job->config;
 	int64_t targets = job->count - 1, wanted = job->options->length;
-	job->length = wanted > 0 && wanted < job->config->context ? wanted : job->config->context;
-	job->length = job->length < targets ? job->length : targets;
+	int64_t task_tokens = least(TASK_TOKENS, TASK_BYTES / token_bytes(c));
+	job->length = least(least(wanted > 0 ? wanted : USUAL_LENGTH, c->context), targets);
 	job->windows = (targets + job->length - 1) / job->length;
-	job->windows_a_task = job->length < TASK_TOKENS ? TASK_TOKENS / job->length : 1;
-	if (job->windows_a_task > job->windows)
-		job->windows_a_task = job->windows;
+	job->windows_a_task = task_tokens > job->length ? task_tokens / job->length : 1;
+	job->windows_a_task = least(job->windows_a_task, job->windows);
 	job->tasks = (size_t)((job->windows + job->windows_a_task - 1) / job->windows_a_task);
 	job->tensors = (int64_t)mspec_model_tensor_count(job->model);
 }
@@ -344,8 +360,7 @@ static int64_t count_matrices(const mspec_model *model)
 
 static bool allocate_report(forward_job *job, muon_arena *arena, mspec_forward *f)
 {
-	bool ok =
-	    allocate_run(job, arena, f, &f->runs[0]) && allocate_run(job, arena, f, &f->runs[1]);
+	bool ok = allocate_run(arena, f, &f->runs[0]) && allocate_run(arena, f, &f->runs[1]);
 	job->results = muon_arena_alloc(arena, job->tasks, sizeof *job->results);
 	for (size_t i = 0; ok && job->results && i < job->tasks; i++)
 		ok = allocate_result(job, arena, &job->results[i]);
@@ -358,19 +373,31 @@ static bool allocate_report(forward_job *job, muon_arena *arena, mspec_forward *
 	return ok && job->results;
 }
 
-static int run_job(forward_job *job, muon_error *err)
+/* As many workers as there are tasks, threads and memory for; one at least. */
+static int create_workers(forward_job *job, int *threads, muon_error *err)
 {
-	int threads = job->options->threads > 0 ? job->options->threads : muon_processor_count();
-	if ((size_t)threads > job->tasks)
-		threads = (int)job->tasks;
+	int wanted = job->options->threads > 0 ? job->options->threads : muon_processor_count();
+	if ((size_t)wanted > job->tasks)
+		wanted = (int)job->tasks;
+	*threads = 0;
+	job->workers = muon_alloc((size_t)wanted, sizeof *job->workers);
+	if (!job->workers)
+		return muon_fail(err, MUON_E_MEMORY, NULL, "out of memory");
+	muon_error reason = {0};
+	while (*threads < wanted && !create_worker(job, &job->workers[*threads], &reason))
+		++*threads;
+	if (*threads < wanted)
+		destroy_worker(&job->workers[*threads]);
+	return *threads ? MUON_OK : muon_fail(err, reason.code, NULL, "%s", reason.message);
+}
+
+static int run_tasks(forward_job *job, int *threads, muon_error *err)
+{
 	muon_blas_single_thread();
-	job->workers = muon_alloc((size_t)threads, sizeof *job->workers);
-	int code = job->workers ? MUON_OK : muon_fail(err, MUON_E_MEMORY, NULL, "out of memory");
-	for (int i = 0; i < threads && !code; i++)
-		code = create_worker(job, &job->workers[i], err);
+	int code = create_workers(job, threads, err);
 	if (!code)
-		muon_pool_run(threads, job->tasks, run_task, job);
-	for (int i = 0; job->workers && i < threads; i++)
+		muon_pool_run(*threads, job->tasks, run_task, job);
+	for (int i = 0; i < *threads; i++)
 		destroy_worker(&job->workers[i]);
 	muon_free(job->workers);
 	for (size_t i = 0; i < job->tasks && !code; i++)
@@ -381,51 +408,56 @@ static int run_job(forward_job *job, muon_error *err)
 	return code;
 }
 
+static int run_job(forward_job *job, muon_arena *arena, mspec_forward *f, muon_error *err)
+{
+	f->config = job->config;
+	f->parameters = mspec_model_parameter_count(job->model);
+	f->layers = job->config->layers;
+	f->heads = job->config->heads;
+	f->matrices = count_matrices(job->model);
+	f->length = job->length;
+	f->windows = job->windows;
+	f->tokens = job->count - 1;
+	if (!allocate_report(job, arena, f))
+		return muon_fail(err, MUON_E_MEMORY, NULL, "out of memory");
+	int code = run_tasks(job, &f->threads, err);
+	if (!code)
+		fill_report(job, f);
+	return code;
+}
+
 int mspec_forward_run_model(mspec_forward **out, const mspec_model *model, const float *parameters,
-			    const int32_t *tokens, int64_t count,
-			    const mspec_forward_options *options, muon_error *err)
+                            const int32_t *tokens, int64_t count,
+                            const mspec_forward_options *options, muon_error *err)
 {
 	double start = muon_seconds();
 	forward_job job = {.model = model,
-			   .config = mspec_model_config_of(model),
-			   .parameters = parameters,
-			   .tokens = tokens,
-			   .count = count,
-			   .options = options,
-			   .lock = PTHREAD_MUTEX_INITIALIZER};
+	                   .config = mspec_model_config_of(model),
+	                   .parameters = parameters,
+	                   .tokens = tokens,
+	                   .count = count,
+	                   .options = options,
+	                   .lock = PTHREAD_MUTEX_INITIALIZER};
 	*out = NULL;
 	int code = check_tokens(&job, err);
 	if (code)
 		return code;
 	divide(&job);
-	muon_arena arena = {0}, *kept = NULL;
+	muon_arena arena = {0};
 	mspec_forward *f = muon_arena_alloc(&arena, 1, sizeof *f);
-	if (f) {
-		f->config = job.config;
-		f->parameters = mspec_model_parameter_count(model);
-		f->layers = job.config->layers;
-		f->heads = job.config->heads;
-		f->matrices = count_matrices(model);
-		f->windows = job.windows;
-		f->tokens = count - 1;
-	}
-	if (!f || !allocate_report(&job, &arena, f) ||
-	    !(kept = muon_arena_alloc(&arena, 1, sizeof *kept)))
-		code = muon_fail(err, MUON_E_MEMORY, NULL, "out of memory");
-	if (!code)
-		code = run_job(&job, err);
-	if (code) {
-		if (f)
-			muon_free_aligned(f->logits);
+	muon_arena *kept = muon_arena_alloc(&arena, 1, sizeof *kept);
+	if (!f || !kept) {
 		muon_arena_release(&arena);
-		return code;
+		return muon_fail(err, MUON_E_MEMORY, NULL, "out of memory");
 	}
-	fill_report(&job, f);
+	code = run_job(&job, &arena, f, err);
 	f->seconds = muon_seconds() - start;
 	*kept = arena;
 	f->memory = kept;
 	*out = f;
-	return MUON_OK;
+	if (code)
+		mspec_forward_destroy(out);
+	return code;
 }
 
 void mspec_forward_destroy(mspec_forward **forward)

@@ -1,28 +1,37 @@
 /* A model's configuration from the JSON that its checkpoint carries. */
+#include <muonspec/forward.h>
+
 #include <jansson.h>
 #include <math.h>
-#include <muonspec/forward.h>
 #include <string.h>
 
 /* A configuration being read; the first problem ends it. */
 typedef struct reading {
 	const json_t *json;
-	const char *where;
-	int code;
+	const char *path;
 	muon_error *err;
+	int code;
 } reading;
 
 static void refuse(reading *r, const char *key, const char *what)
 {
 	if (!r->code)
 		r->code =
-		    muon_fail(r->err, MUON_E_FORMAT, r->where, "configuration: %s %s", key, what);
+		    muon_fail(r->err, MUON_E_FORMAT, r->path, "configuration: %s %s", key, what);
 }
 
-static double number(reading *r, const char *key, double absent)
+/* The value of a key that is there and not null. */
+static const json_t *stated(const reading *r, const char *key)
 {
 	const json_t *value = json_object_get(r->json, key);
-	if (!value || json_is_null(value)) {
+	return json_is_null(value) ? NULL : value;
+}
+
+/* `absent` NaN: the key is needed. */
+static double number(reading *r, const char *key, double absent)
+{
+	const json_t *value = stated(r, key);
+	if (!value) {
 		if (isnan(absent))
 			refuse(r, key, "is missing");
 		return absent;
@@ -34,21 +43,55 @@ static double number(reading *r, const char *key, double absent)
 
 static int64_t whole(reading *r, const char *key, double absent)
 {
+	const double most = 1e9; /* mspec_model_config_check allows less */
 	double value = number(r, key, absent);
-	if (isnan(value))
+	if (r->code)
 		return 0;
-	if (value != floor(value) || fabs(value) > 1e9)
+	if (!(fabs(value) <= most) || value != floor(value)) {
 		refuse(r, key, "is not a sensible whole number");
-	return fabs(value) <= 1e9 ? (int64_t)value : 0;
+		return 0;
+	}
+	return (int64_t)value;
 }
 
-/* A feature that changes the arithmetic in a way that we don't have. */
+/* ---- what we don't have ------------------------------------------------------------------- */
+
+/* A feature that changes the arithmetic. */
 static void refuse_if_set(reading *r, const char *key)
 {
-	const json_t *value = json_object_get(r->json, key);
-	if (value && !json_is_null(value) && !json_is_false(value))
+	const json_t *value = stated(r, key);
+	if (value && !json_is_false(value))
 		refuse(r, key, "is set, which is not supported");
 }
+
+static void refuse_if_false(reading *r, const char *key)
+{
+	if (json_is_false(stated(r, key)))
+		refuse(r, key, "is false, which is not supported");
+}
+
+/* A choice, where it is stated, of which only one is supported. */
+static void refuse_unless(reading *r, const char *key, const char *supported)
+{
+	const json_t *value = stated(r, key);
+	const char *text = json_string_value(value);
+	if (value && !(text && !strcmp(text, supported)))
+		refuse(r, key, "has a value that is not supported");
+}
+
+static void read_rope(reading *r, mspec_model_config *c)
+{
+	/* transformers 5 has one object for what were two keys */
+	const json_t *parameters = stated(r, "rope_parameters"), *outer = r->json;
+	refuse_if_set(r, "rope_scaling");
+	if (json_is_object(parameters))
+		r->json = parameters;
+	refuse_unless(r, "rope_type", "default");
+	c->rope_theta = number(r, "rope_theta", 10000);
+	r->json = outer;
+}
+
+/* ---- families ------------------------------------------------------------------------------ */
 
 static void read_llama(reading *r, mspec_model_config *c)
 {
@@ -57,7 +100,14 @@ static void read_llama(reading *r, mspec_model_config *c)
 	c->head_dim = whole(r, "head_dim", c->heads > 0 ? (double)(c->hidden / c->heads) : 0);
 	refuse_if_set(r, "attention_bias");
 	refuse_if_set(r, "mlp_bias");
-	refuse_if_set(r, "rope_scaling");
+}
+
+/* A window of attention is none in sequences that are no longer. */
+static void read_mistral(reading *r, mspec_model_config *c)
+{
+	read_llama(r, c);
+	int64_t window = whole(r, "sliding_window", (double)c->context);
+	c->context = window < c->context ? window : c->context;
 }
 
 static void read_deepseek(reading *r, mspec_model_config *c)
@@ -75,49 +125,91 @@ static void read_deepseek(reading *r, mspec_model_config *c)
 	c->rope_dim = whole(r, "qk_rope_head_dim", NAN);
 	c->value_dim = whole(r, "v_head_dim", NAN);
 	refuse_if_set(r, "q_lora_rank");
-	refuse_if_set(r, "rope_scaling");
-	if (whole(r, "n_group", 1) > 1)
-		refuse(r, "n_group", "is over 1, which is not supported");
+	refuse_if_set(r, "attention_bias");
+	refuse_unless(r, "scoring_func", "sigmoid");
+	refuse_unless(r, "topk_method", "noaux_tc");
+	refuse_if_false(r, "norm_topk_prob");
+	refuse_if_false(r, "rope_interleave");
+	if (whole(r, "n_group", 1) != 1)
+		refuse(r, "n_group", "is not 1, which is not supported");
+	if (whole(r, "moe_layer_freq", 1) != 1)
+		refuse(r, "moe_layer_freq", "is not 1, which is not supported");
+}
+
+static void read_family(reading *r, mspec_model_config *c)
+{
+	const json_t *type = stated(r, "model_type");
+	const char *name = type ? json_string_value(type) : "llama";
+	if (name && !strcmp(name, "llama"))
+		read_llama(r, c);
+	else if (name && !strcmp(name, "mistral"))
+		read_mistral(r, c);
+	else if (name && !strcmp(name, "deepseek_v3"))
+		read_deepseek(r, c);
+	else
+		refuse(r, "model_type", "is none of llama, mistral, deepseek_v3");
 }
 
 static void read_config(reading *r, mspec_model_config *c)
 {
-	const char *type = json_string_value(json_object_get(r->json, "model_type"));
-	const json_t *tied = json_object_get(r->json, "tie_word_embeddings");
 	c->vocab = whole(r, "vocab_size", NAN);
 	c->hidden = whole(r, "hidden_size", NAN);
 	c->layers = whole(r, "num_hidden_layers", NAN);
 	c->heads = whole(r, "num_attention_heads", NAN);
 	c->ffn = whole(r, "intermediate_size", NAN);
 	c->context = whole(r, "max_position_embeddings", NAN);
-	c->rope_theta = number(r, "rope_theta", 10000);
 	c->norm_eps = number(r, "rms_norm_eps", 1e-6);
 	c->init_std = number(r, "initializer_range", 0.02);
-	c->tied_head = json_is_true(tied);
-	if (type && !strncmp(type, "deepseek", strlen("deepseek")))
-		read_deepseek(r, c);
-	else if (!type || !strcmp(type, "llama") || !strcmp(type, "mistral"))
-		read_llama(r, c);
-	else
-		refuse(r, "model_type", "is neither llama nor deepseek_v3");
+	c->tied_head = json_is_true(stated(r, "tie_word_embeddings"));
+	refuse_unless(r, "hidden_act", "silu");
+	read_rope(r, c);
+	read_family(r, c);
 }
 
-int mspec_model_config_read(mspec_model_config *config, const mspec_checkpoint_info *checkpoint,
-			    muon_error *err)
+/* ---- the whole ------------------------------------------------------------------------------ */
+
+/* Sizes that the file can't have, before anybody allocates by them. */
+static int check_against_file(const mspec_model_config *c, const mspec_checkpoint *checkpoint,
+                              muon_error *err)
 {
+	enum { A_LAYER = 8, AN_EXPERT = 3 }; /* tensors that each has at least */
+	size_t tensors = mspec_tensor_count(checkpoint);
+	int64_t needed = c->layers * A_LAYER;
+	if (c->family == MSPEC_FAMILY_DEEPSEEK)
+		needed += (c->layers - c->dense_layers) * c->experts * AN_EXPERT;
+	if ((size_t)needed <= tensors)
+		return MUON_OK;
+	return muon_fail(err, MUON_E_FORMAT, mspec_info(checkpoint)->path,
+	                 "has %zu tensors, too few for the %lld layers of its configuration",
+	                 tensors, (long long)c->layers);
+}
+
+static int check(const mspec_model_config *c, const mspec_checkpoint *checkpoint, muon_error *err)
+{
+	muon_error reason = {0};
+	if (mspec_model_config_check(c, &reason))
+		return muon_fail(err, MUON_E_FORMAT, mspec_info(checkpoint)->path,
+		                 "configuration: %s", reason.message);
+	return check_against_file(c, checkpoint, err);
+}
+
+int mspec_model_config_read(mspec_model_config *config, const mspec_checkpoint *checkpoint,
+                            muon_error *err)
+{
+	const mspec_checkpoint_info *info = mspec_info(checkpoint);
 	*config = (mspec_model_config){0};
-	if (!checkpoint->config)
-		return muon_fail(err, MUON_E_FORMAT, checkpoint->path,
-				 "does not say what model it is: no attribute config, and no "
-				 "config.json beside it");
+	if (!info->config)
+		return muon_fail(err, MUON_E_FORMAT, info->path,
+		                 "does not say what model it is: it has no attribute 'config', and "
+		                 "there is no config.json beside it");
 	json_error_t reason;
-	json_t *json = json_loads(checkpoint->config, JSON_REJECT_DUPLICATES, &reason);
-	reading r = {json, checkpoint->path, MUON_OK, err};
-	if (!json_is_object(json))
-		r.code = muon_fail(err, MUON_E_FORMAT, checkpoint->path,
-				   "the model's configuration is not a JSON object");
-	else
+	json_t *json = json_loads(info->config, JSON_REJECT_DUPLICATES, &reason);
+	reading r = {.json = json, .path = info->path, .err = err};
+	if (json_is_object(json))
 		read_config(&r, config);
+	else
+		r.code = muon_fail(err, MUON_E_FORMAT, info->path,
+		                   "the model's configuration is not a JSON object");
 	json_decref(json);
-	return r.code ? r.code : mspec_model_config_check(config, err);
+	return r.code ? r.code : check(config, checkpoint, err);
 }

@@ -2,8 +2,9 @@
 #include "base/memory.h"
 #include "base/text.h"
 
-#include <errno.h>
 #include <muonspec/forward.h>
+
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,8 +23,8 @@ static int add_token(gathering *g, double value)
 {
 	if (!(value >= 0 && value < (double)g->vocab))
 		return muon_fail(g->err, MUON_E_FORMAT, g->path,
-				 "token %lld is %.17g, and the model's vocabulary has %lld",
-				 (long long)g->count, value, (long long)g->vocab);
+		                 "token %lld is %.17g, and the model's vocabulary has %lld",
+		                 (long long)g->count, value, (long long)g->vocab);
 	if (g->count == g->capacity) {
 		int64_t capacity = g->capacity ? 2 * g->capacity : BLOCK;
 		int32_t *grown = muon_resize(g->tokens, (size_t)capacity, sizeof *grown);
@@ -36,13 +37,15 @@ static int add_token(gathering *g, double value)
 	return MUON_OK;
 }
 
-static bool is_npy(FILE *file)
+/* Does it start as .npy files do? MUON_E_READ for what can't be read from the start again. */
+static int sniff(gathering *g, FILE *file, bool *is_npy)
 {
 	char start[6];
-	bool npy = fread(start, 1, sizeof start, file) == sizeof start &&
-		   !memcmp(start, "\x93NUMPY", sizeof start);
-	rewind(file);
-	return npy;
+	*is_npy = fread(start, 1, sizeof start, file) == sizeof start &&
+	          !memcmp(start, "\x93NUMPY", sizeof start);
+	if (ferror(file) || fseek(file, 0, SEEK_SET))
+		return muon_fail(g->err, MUON_E_READ, g->path, "%s", strerror(errno));
+	return MUON_OK;
 }
 
 static int read_bytes(gathering *g, FILE *file)
@@ -55,20 +58,19 @@ static int read_bytes(gathering *g, FILE *file)
 
 static int read_numbers(gathering *g, FILE *file)
 {
-	char word[32], shown[64];
-	while (g->count < g->limit && fscanf(file, "%31s", word) == 1) {
+	char word[32], shown[4 * sizeof word];
+	int start, stop, code = MUON_OK;
+	while (!code && g->count < g->limit &&
+	       fscanf(file, " %n%31s%n", &start, word, &stop) == 1) {
 		char *end;
 		long long value = strtoll(word, &end, 10);
-		if (*end)
-			return muon_fail(g->err, MUON_E_FORMAT, g->path,
-					 "token %lld, '%s', is not a whole number",
-					 (long long)g->count,
-					 muon_escape(shown, sizeof shown, word));
-		int code = add_token(g, (double)value);
-		if (code)
-			return code;
+		code = end == word + (stop - start)
+		           ? add_token(g, (double)value)
+		           : muon_fail(g->err, MUON_E_FORMAT, g->path,
+		                       "token %lld, '%s', is not a whole number",
+		                       (long long)g->count, muon_escape(shown, sizeof shown, word));
 	}
-	return MUON_OK;
+	return code;
 }
 
 static int read_array(gathering *g, mspec_checkpoint *array)
@@ -78,7 +80,7 @@ static int read_array(gathering *g, mspec_checkpoint *array)
 		return muon_fail(g->err, t->status, g->path, "%s", t->problem);
 	if (t->rank != 1 || t->dtype == MUON_DTYPE_NONE || muon_dtype_is_float(t->dtype))
 		return muon_fail(g->err, MUON_E_FORMAT, g->path,
-				 "is not a one-dimensional array of integers");
+		                 "is not a one-dimensional array of integers");
 	int64_t *block = muon_alloc(BLOCK, sizeof *block);
 	double *values = muon_alloc(BLOCK, sizeof *values);
 	int64_t count = t->elements < g->limit ? t->elements : g->limit;
@@ -108,7 +110,7 @@ static int read_npy(gathering *g)
 }
 
 int mspec_tokens_read(int32_t **tokens, int64_t *count, const char *path, int64_t vocab,
-		      int64_t limit, muon_error *err)
+                      int64_t limit, muon_error *err)
 {
 	gathering g = {.limit = limit, .vocab = vocab, .path = path, .err = err};
 	*tokens = NULL;
@@ -116,15 +118,18 @@ int mspec_tokens_read(int32_t **tokens, int64_t *count, const char *path, int64_
 	FILE *file = fopen(path, "rb");
 	if (!file)
 		return muon_fail(err, MUON_E_OPEN, path, "%s", strerror(errno));
-	int code = is_npy(file)          ? read_npy(&g)
-		   : vocab == BYTE_VOCAB ? read_bytes(&g, file)
-					 : read_numbers(&g, file);
+	bool is_npy;
+	int code = sniff(&g, file, &is_npy);
+	if (!code)
+		code = is_npy                ? read_npy(&g)
+		       : vocab == BYTE_VOCAB ? read_bytes(&g, file)
+		                             : read_numbers(&g, file);
 	if (!code && ferror(file))
 		code = muon_fail(err, MUON_E_READ, path, "%s", strerror(errno));
 	fclose(file);
 	if (!code && g.count < 2)
 		code = muon_fail(err, MUON_E_FORMAT, path, "has %lld tokens; two are the least",
-				 (long long)g.count);
+		                 (long long)g.count);
 	*tokens = g.tokens;
 	*count = g.count;
 	if (code)

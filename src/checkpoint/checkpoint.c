@@ -329,6 +329,14 @@ const mspec_tensor *mspec_tensor_at(const mspec_checkpoint *checkpoint, size_t i
 	return &checkpoint->entries[index].tensor;
 }
 
+size_t mspec_find_tensor(const mspec_checkpoint *checkpoint, const char *name)
+{
+	for (size_t i = 0; i < checkpoint->count; i++)
+		if (!strcmp(checkpoint->entries[i].tensor.name, name))
+			return i;
+	return SIZE_MAX;
+}
+
 int mspec_read(mspec_checkpoint *checkpoint, size_t index, int64_t first, int64_t count,
                void *buffer, muon_error *err)
 {

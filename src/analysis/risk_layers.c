@@ -1,0 +1,151 @@
+/* Risks of the layers: recorded outputs and attention logits, and the bounds that weights set. */
+#include "analysis/attention_bound.h"
+#include "analysis/judging.h"
+
+#include <math.h>
+#include <stdio.h>
+
+enum { MOST_LAYERS = 1 << 20 }; /* of a record */
+
+/* A recorded array; NULL with *count 0 where there is none that can be read. */
+static double *read_record(mspec_judging *j, const char *name, int64_t *count)
+{
+	size_t index = mspec_find_tensor(j->checkpoint, name);
+	const mspec_tensor *t = index == SIZE_MAX ? NULL : mspec_tensor_at(j->checkpoint, index);
+	*count = 0;
+	if (!t || t->status || !muon_dtype_is_float(t->dtype) || t->elements < 1 ||
+	    t->elements > MOST_LAYERS)
+		return NULL;
+	void *raw = muon_alloc((size_t)t->elements, sizeof(double));
+	double *values = muon_arena_alloc(j->arena, (size_t)t->elements, sizeof *values);
+	if (!raw || !values)
+		j->code = muon_fail(j->err, MUON_E_MEMORY, NULL, "out of memory");
+	else if (!mspec_read(j->checkpoint, index, 0, t->elements, raw, NULL) &&
+	         !muon_convert_f64(t->dtype, raw, (size_t)t->elements, values))
+		*count = t->elements;
+	muon_free(raw);
+	return *count ? values : NULL;
+}
+
+/* ---- outputs -------------------------------------------------------------------------------- */
+
+/* What a layer adds to the residual stream must still be seen in it. Its size is known from the
+ * stream before and behind the layer, if the two are not correlated. */
+static void judge_stream(mspec_judging *j, const char *name, double before, double rms)
+{
+	double added = sqrt(fabs(rms * rms - before * before)), half = mspec_half_bf16_step(rms);
+	if (!(added > 0))
+		return;
+	mspec_judge(
+	    j, MSPEC_RISK_PRECISION, name, NULL, half / added, MSPEC_VERDICT_RISK,
+	    muon_arena_format(j->arena,
+	                      "half a bf16 step is %.2g at the output's RMS %.3g, which was "
+	                      "%.3g before the layer: it adds about %.2g",
+	                      half, rms, before, added));
+}
+
+void mspec_judge_outputs(mspec_judging *j)
+{
+	int64_t layers, sizes;
+	const double *rms = read_record(j, "activations/output_rms", &layers);
+	const double *largest = read_record(j, "activations/output_max_abs", &sizes);
+	if (!j->code && !rms && !largest) {
+		const char *why =
+		    "of outputs: the checkpoint has no recorded activations; 'muonspec "
+		    "forward' measures them";
+		mspec_cannot_judge(j, MSPEC_RISK_RANGE, why);
+		mspec_cannot_judge(j, MSPEC_RISK_PRECISION, why);
+	}
+	for (int64_t i = 0; (i < layers || i < sizes) && !j->code; i++) {
+		char name[32];
+		snprintf(name, sizeof name, "layers.%lld", (long long)i);
+		if (i < sizes)
+			mspec_judge_range(j, name, NULL, "output", largest[i]);
+		if (i > 0 && i < layers)
+			judge_stream(j, name, rms[i - 1], rms[i]);
+	}
+}
+
+/* ---- attention ------------------------------------------------------------------------------ */
+
+static int64_t worst_head(const double *bounds, int64_t heads)
+{
+	int64_t worst = 0;
+	for (int64_t h = 1; h < heads; h++)
+		if (bounds[h] > bounds[worst])
+			worst = h;
+	return worst;
+}
+
+static void judge_logits(mspec_judging *j, const mspec_attention_layer *a)
+{
+	char name[48];
+	const char *reason;
+	const double *bounds = a->head_bounds;
+	int64_t worst = bounds ? worst_head(bounds, j->report->heads) : 0;
+	snprintf(name, sizeof name, "layers.%lld.self_attn", (long long)a->layer);
+	if (!isnan(a->recorded)) {
+		reason = bounds
+		             ? muon_arena_format(j->arena,
+		                                 "the largest logit recorded is %.4g; the weights "
+		                                 "of head %lld allow up to %.4g",
+		                                 a->recorded, (long long)worst, bounds[worst])
+		             : muon_arena_format(j->arena, "the largest logit recorded is %.4g",
+		                                 a->recorded);
+		mspec_judge(j, MSPEC_RISK_ATTENTION_LOGITS, name, "AttnQO", a->recorded,
+		            MSPEC_VERDICT_RISK, reason);
+	} else if (bounds) {
+		/* a bound is no measurement: real inputs stay far below it */
+		reason = muon_arena_format(j->arena,
+		                           "the weights of head %lld allow logits up to %.4g; "
+		                           "'muonspec forward' measures them",
+		                           (long long)worst, bounds[worst]);
+		mspec_judge(j, MSPEC_RISK_ATTENTION_LOGITS, name, "AttnQO", bounds[worst],
+		            MSPEC_VERDICT_WATCH, reason);
+	}
+}
+
+/* Bounds of a layer's heads, NULL where they can't be had; the first reason stays in `reason`. */
+static const double *find_bounds(mspec_judging *j, const mspec_model_config *config, int64_t layer,
+                                 muon_error *reason)
+{
+	double *bounds = muon_arena_alloc(j->arena, (size_t)config->heads, sizeof *bounds);
+	int code = bounds ? mspec_attention_bounds(j->checkpoint, config, layer, bounds, reason)
+	                  : MUON_E_MEMORY;
+	if (code == MUON_E_MEMORY)
+		j->code = muon_fail(j->err, code, NULL, "out of memory");
+	return code ? NULL : bounds;
+}
+
+static void explain_missing_bounds(mspec_judging *j, const muon_error *reason)
+{
+	mspec_cannot_judge(j, MSPEC_RISK_ATTENTION_LOGITS,
+	                   muon_arena_format(j->arena, "bound from the weights: %s%s%s",
+	                                     reason->where, *reason->where ? ": " : "",
+	                                     reason->message));
+}
+
+void mspec_judge_attention(mspec_judging *j)
+{
+	mspec_risk_report *r = j->report;
+	mspec_model_config config;
+	muon_error reason = {0};
+	int64_t recorded;
+	const double *logits = read_record(j, "activations/max_attention_logit", &recorded);
+	bool known = !mspec_model_config_read(&config, j->checkpoint, &reason);
+	int64_t layers = known ? config.layers : recorded;
+	r->attention = muon_arena_alloc(j->arena, (size_t)layers, sizeof *r->attention);
+	if (!r->attention && !j->code)
+		j->code = muon_fail(j->err, MUON_E_MEMORY, NULL, "out of memory");
+	r->heads = known ? config.heads : 0;
+	for (int64_t i = 0; i < layers && !j->code; i++) {
+		mspec_attention_layer *a = &r->attention[r->attention_count++];
+		*a = (mspec_attention_layer){.layer = i,
+		                             .head_bounds =
+		                                 known ? find_bounds(j, &config, i, &reason) : NULL,
+		                             .recorded = i < recorded ? logits[i] : NAN};
+		judge_logits(j, a);
+	}
+	if (reason.code && !j->code)
+		explain_missing_bounds(j, &reason);
+}
