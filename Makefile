@@ -141,6 +141,7 @@ run: $(BUILD)/muonspec
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 include tests/tests.mk
+include install.mk
 
 .PHONY: clean help
 clean:
@@ -151,6 +152,7 @@ help:
 	@echo 'make run [CKPT=F]   analyze the shipped example, or F'
 	@echo 'make test           every test that the machine allows'
 	@echo 'make bench          the tables of the README'
+	@echo 'make install        into PREFIX=/usr/local, under DESTDIR= if given; make uninstall'
 	@echo 'make check-layers   includes point only down the layers'
 	@echo 'make test-sanitize  unit tests under AddressSanitizer and UBSan'
 	@echo 'make test-valgrind  unit tests under valgrind'

@@ -70,7 +70,8 @@ def check_lost_rank(how, statuses, message):
 
 def check_without_mpi(output):
     check('built without MPI' in output and 'MPI=1' in output, 'message without MPI', output)
-    print('mpi: skipped (this build has no MPI, and says so)' if not failures else '')
+    if not failures:
+        print("mpi: skipped, this build has no MPI (and says how to get it)")
 
 
 def main():

@@ -31,8 +31,9 @@ $(BUILD)/tests/run_model: $(BUILD)/obj/tests/run_model.o $(BUILD)/libmuonspec.a 
 	$(Q)$(CC) $(SANITIZE) $^ -o $@ $(LDLIBS)
 
 # ---- tests --------------------------------------------------------------------------------------
-.PHONY: test test-unit test-cli test-numbers test-bad-input test-mpi
-test: test-cli test-numbers test-bad-input test-mpi test-unit check-layers
+.PHONY: test test-unit test-cli test-numbers test-bad-input test-mpi \
+	test-install
+test: test-cli test-numbers test-bad-input test-mpi test-install test-unit check-layers
 	@echo "all tests passed"
 
 test-unit: $(UNIT)
@@ -48,6 +49,9 @@ test-numbers: $(BUILD)/muonspec $(BUILD)/tests/run_model | $(BUILD)/packages-tes
 
 test-mpi: $(BUILD)/tests/mpi_communicator
 	@$(PYTHON) tests/mpi.py $(BUILD)
+
+test-install: all
+	@+tests/install.sh $(MAKE) BUILD=$(abspath $(BUILD)) MPI=$(MPI) ONEDNN=$(ONEDNN)
 
 test-bad-input: $(BUILD)/muonspec | $(BUILD)/packages-test
 	@$(PYTHON) tests/bad_input.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"

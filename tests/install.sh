@@ -1,0 +1,76 @@
+#!/bin/bash
+# An installed copy serves programs outside this tree: installs into an empty folder, compiles the
+# programs of tests/installed/ and every public header alone with nothing but pkg-config's flags, runs
+# them against the shared and the static libraries, and uninstalls.
+#
+#     install.sh MAKE [VARIABLE=VALUE...]        the make that built it, and what it was given
+set -euo pipefail
+cd "$(dirname "$0")/.."
+top=$(mktemp -d)
+trap 'rm -rf "$top"' EXIT
+log=$top/log
+
+fail() {
+	echo "install: FAILED: $1"
+	[ ! -s "$log" ] || cat "$log"
+	exit 1
+}
+
+run() { # what, command...
+	local what=$1
+	shift
+	"$@" >"$log" 2>&1 || fail "$what"
+}
+
+make=("$@" --no-print-directory -s "DESTDIR=$top/root" PREFIX=/usr)
+run "make install" "${make[@]}" install
+lib=$top/root/usr/lib
+export PKG_CONFIG_PATH=$lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$top/root
+
+version=$(sed -n 's/^#define MUON_VERSION "\(.*\)"/\1/p' include/muon/error.h)
+for library in libmuon libmuonspec; do
+	[ "$(pkg-config --modversion $library)" = "$version" ] || fail "version in $library.pc"
+	objdump -p "$lib/$library.so" | grep -q "SONAME *$library.so.${version%%.*}\$" ||
+		fail "soname of $library"
+done
+
+cc=(gcc -std=c11 -Wall -Wextra -Wundef -Werror)
+for header in include/*/*.h; do
+	echo "#include <${header#include/}>" >"$top/alone.c"
+	# shellcheck disable=SC2046
+	run "$header alone" "${cc[@]}" -fsyntax-only $(pkg-config --cflags libmuonspec) \
+		"$top/alone.c"
+done
+
+programs=0
+build_and_run() { # how, pkg-config's options
+	local how=$1 source name library
+	shift
+	for source in tests/installed/*.c; do
+		name=$(basename "$source" .c)
+		library=libmuon
+		! grep -q '<muonspec/' "$source" || library=libmuonspec
+		# shellcheck disable=SC2046
+		run "$name compiles, $how" "${cc[@]}" -D_POSIX_C_SOURCE=200809L "$source" \
+			-o "$top/$name" $(pkg-config "$@" $library) -lm
+		run "$name runs, $how" env "LD_LIBRARY_PATH=$lib" "$top/$name"
+		programs=$((programs + 1))
+	done
+}
+build_and_run "shared libraries" --cflags --libs
+
+# without the shared libraries the linker takes the static ones; what these need is not under the
+# install's root
+rm "$lib"/*.so*
+unset PKG_CONFIG_SYSROOT_DIR
+build_and_run "static libraries" --static --cflags --libs "--define-variable=libdir=$lib" \
+	"--define-variable=includedir=$top/root/usr/include"
+
+for program in "$top"/root/usr/bin/*; do
+	run "$program --version" "$program" --version
+	grep -q "$version" "$log" || fail "$(basename "$program") --version"
+done
+run "make uninstall" "${make[@]}" uninstall
+left=$(find "$top/root" ! -type d)
+[ -z "$left" ] || fail "left behind by uninstall: $left"
+echo "install: $programs programs built against an installed copy, shared and static, ok"
