@@ -1,11 +1,11 @@
 #define _GNU_SOURCE /* sched_getaffinity */
 #include "base/pool.h"
 
-#include "base/memory.h"
-
 #include <pthread.h>
 #include <sched.h>
 #include <unistd.h>
+
+enum { MOST_HELPERS = 63 }; /* kept on the stack, so that nothing is allocated */
 
 typedef struct pool {
 	pthread_mutex_t lock;
@@ -49,8 +49,8 @@ void muon_pool_run(int threads, size_t count, muon_task_fn task, void *state)
 		threads = (int)count;
 	int others = 0;
 	worker self = {.pool = &p};
-	worker *helpers = threads > 1 ? muon_alloc((size_t)threads - 1, sizeof *helpers) : NULL;
-	while (helpers && others < threads - 1) {
+	worker helpers[MOST_HELPERS];
+	while (others < threads - 1 && others < MOST_HELPERS) {
 		worker *h = &helpers[others];
 		*h = (worker){.pool = &p, .index = others + 1};
 		if (pthread_create(&h->thread, NULL, work, h))
@@ -60,7 +60,6 @@ void muon_pool_run(int threads, size_t count, muon_task_fn task, void *state)
 	work(&self);
 	for (int i = 0; i < others; i++)
 		pthread_join(helpers[i].thread, NULL);
-	muon_free(helpers);
 	pthread_mutex_destroy(&p.lock);
 }
 
