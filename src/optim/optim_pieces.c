@@ -1,0 +1,161 @@
+/* What this rank owns, and the state of it. */
+#include "optim/optim_internal.h"
+
+static int one_owner(muon_optimizer *o, muon_error *err)
+{
+	muon_ownership *all = &o->ownership;
+	all->segments = muon_alloc(1, sizeof *all->segments);
+	if (!all->segments)
+		return muon_optim_out_of_memory(NULL, err);
+	all->segments[0] = (muon_segment){0, o->entries, 0};
+	all->count = 1;
+	all->ranks = 1;
+	all->entries = o->entries;
+	return MUON_OK;
+}
+
+/* Call `fn` for each piece of this rank, in order. */
+typedef void piece_fn(muon_optimizer *o, size_t parameter, int64_t begin, int64_t end);
+
+static void walk_pieces(muon_optimizer *o, piece_fn *fn)
+{
+	const int rank = o->comm ? o->comm->rank : 0;
+	size_t i = 0;
+	for (size_t s = 0; s < o->ownership.count; s++) {
+		const muon_segment *segment = &o->ownership.segments[s];
+		if (segment->rank != rank)
+			continue;
+		while (i < o->count &&
+		       o->parameters[i].begin + o->parameters[i].elements <= segment->begin)
+			i++;
+		for (size_t k = i; k < o->count && o->parameters[k].begin < segment->end; k++) {
+			const muon_optim_parameter *p = &o->parameters[k];
+			const int64_t begin = segment->begin - p->begin, end = segment->end - p->begin;
+			fn(o, k, begin > 0 ? begin : 0, end < p->elements ? end : p->elements);
+		}
+	}
+}
+
+static void count_piece(muon_optimizer *o, size_t parameter, int64_t begin, int64_t end)
+{
+	(void)parameter;
+	const size_t spans = (size_t)((end - begin + MUON_OPTIM_SPAN - 1) / MUON_OPTIM_SPAN);
+	o->piece_count++;
+	o->span_count += spans;
+	if (o->parameters[parameter].rule == MUON_RULE_ADAMW)
+		o->adamw_span_count += spans;
+}
+
+static void add_state(muon_optimizer *o, muon_optim_piece *piece)
+{
+	const size_t alignment = 64;
+	const muon_optim_parameter *p = &o->parameters[piece->parameter];
+	const size_t bytes =
+	    (size_t)(piece->end - piece->begin) * muon_dtype_size(p->state_dtype);
+	for (int k = 0; k < MUON_OPTIM_KINDS; k++) {
+		if (!p->state_name[k])
+			continue;
+		piece->state[k] = o->state_size;
+		o->state_bytes += bytes;
+		o->state_size += (bytes + alignment - 1) / alignment * alignment;
+	}
+}
+
+static void add_spans(muon_optimizer *o, size_t piece)
+{
+	const muon_optim_piece *p = &o->pieces[piece];
+	for (int64_t at = p->begin; at < p->end; at += MUON_OPTIM_SPAN) {
+		const int64_t end = at + MUON_OPTIM_SPAN;
+		if (o->parameters[p->parameter].rule == MUON_RULE_ADAMW)
+			o->adamw_spans[o->adamw_span_count++] = o->span_count;
+		o->spans[o->span_count++] = (muon_optim_span){
+		    .piece = piece, .begin = at, .end = end < p->end ? end : p->end};
+	}
+}
+
+static void add_piece(muon_optimizer *o, size_t parameter, int64_t begin, int64_t end)
+{
+	const size_t index = o->piece_count++;
+	muon_optim_piece *piece = &o->pieces[index];
+	const muon_optim_piece *before = index ? piece - 1 : NULL;
+	muon_optim_parameter *p = &o->parameters[parameter];
+	*piece = (muon_optim_piece){.parameter = parameter, .begin = begin, .end = end};
+	if (before)
+		piece->local = before->local + before->end - before->begin;
+	if (!p->piece_count++)
+		p->first_piece = index;
+	add_state(o, piece);
+	add_spans(o, index);
+}
+
+/* The pieces of this rank that meet a block. */
+static void find_pieces(const muon_optimizer *o, muon_optim_block *b)
+{
+	const muon_optim_parameter *p = &o->parameters[b->parameter];
+	const int64_t end = b->begin + b->rows * b->cols;
+	size_t first = p->first_piece, last = p->first_piece + p->piece_count;
+	while (first < last && o->pieces[first].end <= b->begin)
+		first++;
+	while (last > first && o->pieces[last - 1].begin >= end)
+		last--;
+	b->first_piece = first;
+	b->last_piece = last;
+	b->is_reported = first < last && o->pieces[first].begin <= b->begin;
+}
+
+static void fill_masters(muon_optimizer *o)
+{
+	double x[MUON_OPTIM_CHUNK];
+	for (size_t i = 0; i < o->piece_count; i++) {
+		const muon_optim_piece *piece = &o->pieces[i];
+		const muon_parameter *p = &o->parameters[piece->parameter].given;
+		if (p->dtype != MUON_BF16)
+			continue;
+		for (int64_t at = piece->begin; at < piece->end; at += MUON_OPTIM_CHUNK) {
+			const int64_t left = piece->end - at;
+			const size_t count =
+			    (size_t)(left < MUON_OPTIM_CHUNK ? left : MUON_OPTIM_CHUNK);
+			muon_convert_f64(MUON_BF16, (uint16_t *)p->values + at, count, x);
+			muon_optim_store(MUON_F32, x, count,
+					 muon_optim_state(o, piece, MUON_OPTIM_MASTER, at));
+		}
+	}
+}
+
+static bool allocate_lists(muon_optimizer *o)
+{
+	o->pieces = muon_alloc(o->piece_count, sizeof *o->pieces);
+	o->spans = muon_alloc(o->span_count, sizeof *o->spans);
+	o->adamw_spans = muon_alloc(o->adamw_span_count, sizeof *o->adamw_spans);
+	return o->pieces && o->spans && o->adamw_spans;
+}
+
+static bool allocate_state(muon_optimizer *o)
+{
+	o->state = muon_alloc_aligned(o->state_size, 1);
+	if (!o->state)
+		return false;
+	for (size_t i = 0; i < o->state_size; i++)
+		o->state[i] = 0;
+	return true;
+}
+
+int muon_optim_make_pieces(muon_optimizer *o, muon_error *err)
+{
+	int code = one_owner(o, err);
+	if (code)
+		return code;
+	walk_pieces(o, count_piece);
+	if (!allocate_lists(o))
+		return muon_optim_out_of_memory(NULL, err);
+	o->piece_count = o->span_count = o->adamw_span_count = 0;
+	walk_pieces(o, add_piece);
+	if (!allocate_state(o))
+		return muon_fail(err, MUON_E_MEMORY, NULL,
+				 "out of memory: the optimizer's state takes %zu bytes",
+				 o->state_size);
+	for (size_t i = 0; i < o->block_count; i++)
+		find_pieces(o, &o->blocks[i]);
+	fill_masters(o);
+	return MUON_OK;
+}
