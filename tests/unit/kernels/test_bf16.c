@@ -25,7 +25,8 @@ static void test_nearest(void)
 			if (isnan(x))
 				wrong += !isnan(y);
 			else /* signbit says true with other numbers for float and double */
-				wrong += y != muon_round_bf16((double)x) || !signbit(y) != !signbit(x);
+				wrong +=
+				    y != muon_round_bf16((double)x) || !signbit(y) != !signbit(x);
 		}
 	CU_ASSERT_EQUAL(wrong, 0);
 }

@@ -1,5 +1,6 @@
 #include "unit/kernels/matrix.h"
 
+#include "base/pool.h"
 #include "kernels/newton_schulz_internal.h"
 
 #include <float.h>
@@ -125,8 +126,19 @@ static double *transposed(int64_t rows, int64_t cols, const double *a)
 static const muon_ns_form forms[] = {MUON_NS_PLAIN, MUON_NS_SYMMETRIC, MUON_NS_GRAM};
 enum { FORMS = sizeof forms / sizeof *forms };
 
+static const muon_arithmetic arithmetics[] = {MUON_ARITHMETIC_F32, MUON_ARITHMETIC_F64,
+					      MUON_ARITHMETIC_BF16_EMULATED, MUON_ARITHMETIC_BF16,
+					      MUON_ARITHMETIC_ONEDNN_F32};
+enum { ARITHMETICS = sizeof arithmetics / sizeof *arithmetics };
+
+static bool is_available(muon_arithmetic arithmetic)
+{
+	return !muon_arithmetic_is_onednn(arithmetic) || muon_onednn_available(arithmetic, NULL);
+}
+
 /* ---- vectors -------------------------------------------------------------------------------- */
 
+/* Every form, in float64. */
 static void check_values(int64_t rows, int64_t cols, const muon_coefficients *c,
 			 const double *matrix, const double *expected, double tolerance)
 {
@@ -157,18 +169,22 @@ static void test_diagonal_vector(void)
 }
 
 static const double g1[] = {1, 2, 3, 4, 5, 6};
+static const double g1_jordan[] = {-.5682900921, .0577419433, .6837739786,
+				   .5633546843,  .4056128236, .2478709628};
 
 static void test_rectangular_vector(void)
 {
-	static const double jordan[] = {-.5682900921, .0577419433, .6837739786,
-					.5633546843,  .4056128236, .2478709628};
 	/* made with 1e-6 added to 1.02 |M|_F */
 	static const double polar_express[] = {-.5577634353, .0930534407, .7438703166,
 					       .6393244981,  .4970105447, .3546965914};
 	static const double polar[] = {-.5777918268, .1151166951, .8080252170,
 				       .7067460210,  .5657574391, .4247688571};
 	const muon_coefficients j5 = named("jordan", 5), pe5 = named("polar_express", 5);
-	check_values(2, 3, &j5, g1, jordan, 5.1e-11);
+	check_values(2, 3, &j5, g1, g1_jordan, 5.1e-11);
+	double *transposed_g1 = transposed(2, 3, g1), *transposed_o = transposed(2, 3, g1_jordan);
+	check_values(3, 2, &j5, transposed_g1, transposed_o, 5.1e-11);
+	muon_free(transposed_g1);
+	muon_free(transposed_o);
 	check_values(2, 3, &pe5, g1, polar_express, 1e-5);
 	double norm = sqrt(91);
 	muon_coefficients added = pe5;
@@ -197,22 +213,49 @@ static void test_rectangular_spectrum(void)
 	}
 }
 
-/* The update's root mean square over that of an orthonormal matrix, for Gaussian input. */
+/* The update's root mean square over that of an orthonormal matrix, for Gaussian input; of single
+ * draws, which differ by 0.02. */
 static void test_gaussian_rms(void)
 {
 	static const struct {
 		int64_t rows, cols;
 		double rms;
-	} shapes[] = {{128, 128, .888}, {256, 1024, .957}, {512, 512, .940}};
+	} shapes[] = {{128, 128, .888},
+		      {256, 1024, .957},
+		      {512, 512, .940},
+		      {1024, 1024, .910},
+		      {1408, 2048, .919}};
 	const muon_coefficients c = named("jordan", 5);
 	for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
 		const int64_t rows = shapes[i].rows, cols = shapes[i].cols;
 		double *m = matrix_normal(rows, cols, 3 + i), sum = 0;
-		double *o = orthogonalise(rows, cols, &c, MUON_ARITHMETIC_F32, MUON_NS_AUTO, m);
+		muon_ns_plan *plan = plan_for(rows, cols, &c, MUON_ARITHMETIC_F32, MUON_NS_AUTO);
+		muon_ns_plan_set_threads(plan, muon_processor_count());
+		double *o = run_plan(plan, rows, cols, MUON_ARITHMETIC_F32, m);
 		for (int64_t j = 0; j < rows * cols; j++)
 			sum += o[j] * o[j];
 		/* sqrt(max(rows, cols)) RMS(O) */
-		CU_ASSERT_DOUBLE_EQUAL(sqrt(sum / (double)rows), shapes[i].rms, 0.025);
+		CU_ASSERT_DOUBLE_EQUAL(sqrt(sum / (double)rows), shapes[i].rms, 0.0205);
+		muon_free(m);
+		muon_free(o);
+	}
+}
+
+/* RMS(O) = sqrt(r / (rows cols)) of an orthogonal factor of rank r (Lemma 1 of the Moonlight
+ * report), sqrt(1 / max(rows, cols)) of full rank. */
+static void test_lemma_1(void)
+{
+	static const int64_t shapes[][3] = {{24, 40, 24}, {40, 24, 24}, {30, 30, 30},
+					    {24, 40, 1},  {40, 24, 5},  {30, 30, 7}};
+	const muon_coefficients c = named("polar_express", 20);
+	for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+		const int64_t rows = shapes[i][0], cols = shapes[i][1], rank = shapes[i][2];
+		double *m = matrix_of_rank(rows, cols, rank, 90 + i), sum = 0;
+		double *o =
+		    orthogonalise(rows, cols, &c, MUON_ARITHMETIC_F64, MUON_NS_SYMMETRIC, m);
+		for (int64_t j = 0; j < rows * cols; j++)
+			sum += o[j] * o[j];
+		UNIT_CLOSE(sum, (double)rank, 1e-9);
 		muon_free(m);
 		muon_free(o);
 	}
@@ -402,18 +445,47 @@ static void test_scale(void)
 	check_scales(MUON_ARITHMETIC_F64, tiny, 1, 0.02);
 }
 
-/* A norm of 1e-9 is where an added epsilon would shorten the result, to a norm of 0.7915. */
-static void test_small_norm(void)
+/* A power of two changes no bit as long as no entry becomes subnormal. */
+static void test_power_of_two(void)
 {
-	double m[6], sum = 0;
-	for (int i = 0; i < 6; i++)
-		m[i] = g1[i] * 1e-9 / sqrt(91);
+	enum { M = 20, N = 33 };
+	double *m = matrix_normal(M, N, 43);
+	for (int i = 0; i < M * N; i++)
+		m[i] = (double)(float)m[i];
+	for (int a = 0; a < ARITHMETICS; a++) {
+		if (!is_available(arithmetics[a]))
+			continue;
+		double *o = result_of_scaled(M, N, m, 1, arithmetics[a]);
+		for (int exponent = -100; exponent <= 120; exponent += 44) {
+			double *scaled =
+			    result_of_scaled(M, N, m, ldexp(1, exponent), arithmetics[a]);
+			CU_ASSERT_EQUAL(memcmp(scaled, o, M * N * sizeof *o), 0);
+			muon_free(scaled);
+		}
+		muon_free(o);
+	}
+	muon_free(m);
+}
+
+/* G1 at a norm of 1e-9, where an epsilon of 1e-7 added to it would shorten the result, from a norm
+ * of 1.1564 to 0.7915; and at norms of 1e-30 and 1e30. */
+static void test_norms(void)
+{
+	static const double norms[] = {1e-9, 1e-30, 1e30};
 	const muon_coefficients c = named("jordan", 5);
-	double *o = orthogonalise(2, 3, &c, MUON_ARITHMETIC_F32, MUON_NS_AUTO, m);
-	for (int i = 0; i < 6; i++)
-		sum += o[i] * o[i];
-	CU_ASSERT_DOUBLE_EQUAL(sqrt(sum), 1.1564, 5.1e-5);
-	muon_free(o);
+	for (int n = 0; n < 3; n++) {
+		double m[6], sum = 0;
+		for (int i = 0; i < 6; i++)
+			m[i] = g1[i] * norms[n] / sqrt(91);
+		check_values(2, 3, &c, m, g1_jordan, 5.1e-11);
+		double *o = orthogonalise(2, 3, &c, MUON_ARITHMETIC_F32, MUON_NS_AUTO, m);
+		for (int i = 0; i < 6; i++) {
+			CU_ASSERT_DOUBLE_EQUAL(o[i], g1_jordan[i], 2e-6);
+			sum += o[i] * o[i];
+		}
+		CU_ASSERT_DOUBLE_EQUAL(sqrt(sum), 1.1564, 5.1e-5);
+		muon_free(o);
+	}
 }
 
 /* A single denormal entry has a direction too. */
@@ -429,12 +501,12 @@ static void test_smallest(void)
 
 static void test_zero(void)
 {
-	static const muon_arithmetic all[] = {MUON_ARITHMETIC_F32, MUON_ARITHMETIC_F64,
-					      MUON_ARITHMETIC_BF16_EMULATED};
 	const muon_coefficients c = named("jordan", 5);
-	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-		double m[6] = {0};
-		double *o = orthogonalise(2, 3, &c, all[i], MUON_NS_AUTO, m);
+	for (int a = 0; a < ARITHMETICS; a++) {
+		double m[6] = {0, -0.0, 0, 0, -0.0, 0};
+		if (!is_available(arithmetics[a]))
+			continue;
+		double *o = orthogonalise(2, 3, &c, arithmetics[a], MUON_NS_AUTO, m);
 		for (int j = 0; j < 6; j++)
 			CU_ASSERT_EQUAL(o[j], 0);
 		muon_free(o);
@@ -453,14 +525,15 @@ static void test_nonfinite(void)
 				muon_ns_plan *plan = NULL;
 				CU_ASSERT_EQUAL_FATAL(
 				    muon_ns_plan_create(&plan, 2, 3, &c, all[i], MUON_NS_AUTO), 0);
-				double m[6] = {1, 2, 0, 3, 4, 5}, o[6];
-				float f[6] = {1, 2, 0, 3, 4, 5}, of[6];
+				double m[6] = {1, 2, 0, 3, 4, 5}, o[6] = {7};
+				float f[6] = {1, 2, 0, 3, 4, 5}, of[6] = {7};
 				m[place] = bad[b];
 				f[place] = (float)bad[b];
 				const bool is_f64 = all[i] == MUON_PRECISION_F64;
 				CU_ASSERT_EQUAL(is_f64 ? execute(plan, m, 3, o, 3)
 						       : execute(plan, f, 3, of, 3),
 						MUON_E_NONFINITE);
+				CU_ASSERT(o[0] == 7 && of[0] == 7); /* as it was */
 				muon_ns_plan_destroy(&plan);
 			}
 }
@@ -468,30 +541,52 @@ static void test_nonfinite(void)
 /* ---- buffers -------------------------------------------------------------------------------- */
 
 /* m stays as it is, the gaps of o too; in place gives the same bits. */
+static void check_buffers(int64_t rows, int64_t cols, const muon_coefficients *c,
+			  muon_arithmetic arithmetic, muon_ns_form form)
+{
+	const int64_t ld = cols + 3, ldo = cols + 1;
+	const muon_dtype type = arithmetic == MUON_ARITHMETIC_F64 ? MUON_F64 : MUON_F32;
+	const size_t size = muon_dtype_size(type);
+	const size_t bytes = (size_t)(rows * ld) * size, line = (size_t)cols * size;
+	muon_ns_plan *plan = plan_for(rows, cols, c, arithmetic, form);
+	double *m = matrix_normal(rows, cols, 51);
+	char *stored = matrix_store(m, rows, cols, type, ld);
+	char *before = matrix_store(m, rows, cols, type, ld);
+	char *o = matrix_store(m, rows, cols, type, ldo), gap[8];
+	memset(gap, 0xff, sizeof gap);
+	CU_ASSERT_EQUAL(execute(plan, stored, ld, o, ldo), MUON_OK);
+	CU_ASSERT_EQUAL(memcmp(stored, before, bytes), 0);
+	CU_ASSERT_EQUAL(execute(plan, stored, ld, stored, ld), MUON_OK);
+	for (int64_t i = 0; i < rows; i++) {
+		const char *of = o + (size_t)(i * ldo) * size;
+		const char *in_place = stored + (size_t)(i * ld) * size;
+		CU_ASSERT_EQUAL(memcmp(of, in_place, line), 0);
+		CU_ASSERT_EQUAL(memcmp(of + line, gap, size), 0);
+		CU_ASSERT_EQUAL(memcmp(in_place + line, gap, size), 0);
+	}
+	muon_free(m);
+	muon_free(stored);
+	muon_free(before);
+	muon_free(o);
+	muon_ns_plan_destroy(&plan);
+}
+
 static void test_buffers(void)
 {
-	enum { M = 30, N = 40, LD = 43, LDO = 41 };
-	for (int steps = 4; steps <= 5; steps++) /* the last X in one buffer and in the other */
-		for (int f = 0; f < FORMS; f++) {
-			const muon_coefficients c = named("jordan", steps);
-			muon_ns_plan *plan = plan_for(M, N, &c, MUON_ARITHMETIC_F32, forms[f]);
-			double *m = matrix_normal(M, N, 51);
-			float *stored = matrix_store(m, M, N, MUON_F32, LD);
-			float *before = matrix_store(m, M, N, MUON_F32, LD), o[M * LDO];
-			memset(o, 0xff, sizeof o);
-			CU_ASSERT_EQUAL(execute(plan, stored, LD, o, LDO), MUON_OK);
-			CU_ASSERT_EQUAL(memcmp(stored, before, M * LD * sizeof *stored), 0);
-			for (int i = 0; i < M; i++)
-				CU_ASSERT(isnan(o[i * LDO + N]) && !isnan(o[i * LDO + N - 1]));
-			CU_ASSERT_EQUAL(execute(plan, stored, LD, stored, LD), MUON_OK);
-			for (int i = 0; i < M; i++)
-				CU_ASSERT_EQUAL(memcmp(stored + i * LD, o + i * LDO, N * sizeof *o),
-						0);
-			muon_free(m);
-			muon_free(stored);
-			muon_free(before);
-			muon_ns_plan_destroy(&plan);
-		}
+	for (int a = 0; a < ARITHMETICS; a++) {
+		const bool can_gram =
+		    arithmetics[a] == MUON_ARITHMETIC_F32 || arithmetics[a] == MUON_ARITHMETIC_F64;
+		if (!is_available(arithmetics[a]))
+			continue;
+		for (int f = 0; f < (can_gram ? FORMS : FORMS - 1); f++)
+			for (int steps = 4; steps <= 5; steps++) { /* ends in one X or the other */
+				const muon_coefficients c = named("jordan", steps);
+				check_buffers(30, 40, &c, arithmetics[a], forms[f]);
+				check_buffers(40, 30, &c, arithmetics[a], forms[f]);
+				check_buffers(1, 40, &c, arithmetics[a], forms[f]);
+				check_buffers(40, 1, &c, arithmetics[a], forms[f]);
+			}
+	}
 }
 
 static void test_bad_arguments(void)
@@ -821,11 +916,12 @@ static void test_distance(void)
 
 UNIT_SUITE(newton_schulz, {"diag(4, 3) by step", test_diagonal_vector},
 	   {"2 x 3", test_rectangular_vector}, {"2 x 3, spectrum", test_rectangular_spectrum},
-	   {"RMS for Gaussian matrices", test_gaussian_rms},
+	   {"RMS for Gaussian matrices", test_gaussian_rms}, {"RMS by rank", test_lemma_1},
 	   {"forms against a decomposition", test_forms_exact},
 	   {"accuracy in float32", test_f32_accuracy}, {"1 to 20 steps", test_many_steps},
 	   {"bf16 emulated", test_bf16_emulated}, {"bf16, each rounding", test_bf16_roundings},
-	   {"transpose", test_transpose}, {"scale", test_scale}, {"small norm", test_small_norm},
+	   {"transpose", test_transpose}, {"scale", test_scale},
+	   {"powers of two", test_power_of_two}, {"small and large norms", test_norms},
 	   {"smallest number", test_smallest}, {"zero", test_zero}, {"NaN and Inf", test_nonfinite},
 	   {"buffers", test_buffers}, {"bad arguments", test_bad_arguments},
 	   {"bad coefficients", test_bad_coefficients}, {"choice of form", test_choice},
