@@ -387,7 +387,8 @@ bool muon_onednn_available(muon_arithmetic arithmetic, const char **why)
 		code = add_shape(onednn, &s);
 	muon_onednn_destroy(onednn);
 	if (code && why)
-		*why = code == MUON_E_UNSUPPORTED ? "oneDNN has no such matrix product for this CPU"
+		*why = code == MUON_E_UNSUPPORTED ? "oneDNN has no such matrix product for this "
+						    "CPU (bf16 takes AVX-512 or AMX)"
 						  : "oneDNN failed to make a matrix product";
 	return !code;
 }

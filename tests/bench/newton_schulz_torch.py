@@ -1,6 +1,6 @@
 """Newton-Schulz in PyTorch, as in Jordan et al. 2024, for bench_newton_schulz, which asks for one
-shape at a time: a line "ROWS COLS f32|bf16 REPEATS" on stdin is answered with the least seconds of
-so many runs of five steps. The argument is the number of threads."""
+shape at a time: a line "ROWS COLS f32|bf16 TIMES" on stdin is answered with the seconds of one of so
+many runs of five steps. The argument is the number of threads; with one its processor time counts."""
 import sys
 import time
 
@@ -22,24 +22,25 @@ def newton_schulz(gradient, dtype, steps=5):
     return x.T if tall else x
 
 
-def least_seconds(rows, cols, dtype, repeats):
+def seconds(rows, cols, dtype, times):
     gradient = torch.randn(rows, cols)
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
+    now = time.perf_counter if torch.get_num_threads() > 1 else time.thread_time
+    start = now()
+    for _ in range(times):
         newton_schulz(gradient, dtype)
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+    return (now() - start) / times
 
 
 def main():
     torch.set_num_threads(int(sys.argv[1]))
     torch.manual_seed(1)
+    with torch.no_grad():
+        seconds(64, 64, torch.float32, 1)  # the first is slow
     print(torch.__version__, flush=True)
     for line in sys.stdin:
-        rows, cols, name, repeats = line.split()
+        rows, cols, name, times = line.split()
         with torch.no_grad():
-            print(least_seconds(int(rows), int(cols), TYPES[name], int(repeats)), flush=True)
+            print(seconds(int(rows), int(cols), TYPES[name], int(times)), flush=True)
 
 
 main()
