@@ -254,8 +254,10 @@ MUON_API muon_ns_form muon_ns_plan_form(const muon_ns_plan *plan); /* what AUTO 
 /* Orthogonalise m (rows x cols, row-major, leading dimension ld >= cols; float32, or float64 for
  * MUON_PRECISION_F64) into o (leading dimension ldo; may be m itself). m is only read otherwise.
  * The norm is formed in float64 with the entries scaled, so no finite non-zero m loses its
- * direction; o = 0 for m = 0. MUON_E_NONFINITE for NaN or Inf in m. Allocates nothing with one
- * thread, but for the small records that oneDNN keeps of each product. */
+ * direction; o = 0 for m = 0. MUON_E_NONFINITE for NaN or Inf in m, with o as it was. Allocates
+ * nothing, but for OpenBLAS' buffer at a process' first product, the stacks of more threads than
+ * one, and, where oneDNN multiplies, its own records: for each of some hundred blocks about 14, of
+ * 20 kB together, released again; its interface leaves no way round. */
 MUON_API int muon_newton_schulz(const muon_ns_plan *plan, const void *m, int64_t ld, void *o,
                                 int64_t ldo, void *workspace);
 

@@ -730,13 +730,17 @@ static void test_allocations(void)
 		muon_set_allocator(NULL);
 		double *m = matrix_normal(210, 300, 1);
 		float *stored = matrix_store(m, 210, 300, MUON_F32, 300);
-		void *workspace = muon_alloc_aligned(muon_ns_workspace(plan), 1);
-		muon_set_allocator(&counted);
-		allocations = 0;
-		CU_ASSERT_EQUAL(muon_newton_schulz(plan, stored, 300, stored, 300, workspace), 0);
-		CU_ASSERT_EQUAL(allocations, 0);
-		muon_set_allocator(NULL);
-		muon_free_aligned(workspace);
+		for (int threads = 1; threads <= 3; threads += 2) {
+			muon_ns_plan_set_threads(plan, threads);
+			void *workspace = muon_alloc_aligned(muon_ns_workspace(plan), 1);
+			muon_set_allocator(&counted);
+			allocations = 0;
+			CU_ASSERT_EQUAL(
+			    muon_newton_schulz(plan, stored, 300, stored, 300, workspace), 0);
+			CU_ASSERT_EQUAL(allocations, 0);
+			muon_set_allocator(NULL);
+			muon_free_aligned(workspace);
+		}
 		muon_free(m);
 		muon_free(stored);
 		muon_ns_plan_destroy(&plan);
