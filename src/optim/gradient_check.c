@@ -3,6 +3,16 @@
 
 #include "base/pool.h"
 
+/* What is gathered in bf16 must not become Inf by it. */
+static void round_for_gather(const muon_optimizer *o, double *u, size_t count)
+{
+	uint16_t rounded[MUON_OPTIM_CHUNK];
+	if (!o->exchanges || o->distributed.gather_dtype != MUON_BF16)
+		return;
+	muon_optim_store(MUON_BF16, u, count, rounded);
+	muon_convert_f64(MUON_BF16, rounded, count, u);
+}
+
 static bool moments_stay_finite(const muon_optimizer *o, const muon_optim_piece *piece, int64_t at,
 				size_t count, const double *g)
 {
@@ -11,6 +21,7 @@ static bool moments_stay_finite(const muon_optimizer *o, const muon_optim_piece 
 	muon_convert_f64(p->state_dtype, muon_optim_state(o, piece, MUON_OPTIM_FIRST, at), count, a);
 	if (p->rule == MUON_RULE_MUON) {
 		muon_optim_next_momentum(o, p->state_dtype, g, a, b, count);
+		round_for_gather(o, b, count);
 	} else {
 		muon_convert_f64(p->state_dtype,
 				 muon_optim_state(o, piece, MUON_OPTIM_SECOND, at), count, b);
@@ -57,9 +68,13 @@ static int refuse(const muon_optimizer *o, size_t parameter, muon_optim_verdict 
 int muon_optim_check(muon_optimizer *o, muon_error *err)
 {
 	muon_pool_run(o->threads, o->span_count, check_span, o);
-	for (size_t i = 0; i < o->span_count; i++)
-		if (o->spans[i].verdict)
-			return refuse(o, o->pieces[o->spans[i].piece].parameter,
-				      o->spans[i].verdict, err);
-	return MUON_OK;
+	size_t parameter = o->count;
+	muon_optim_verdict verdict = MUON_OPTIM_GOOD;
+	for (size_t i = 0; !verdict && i < o->span_count; i++) {
+		verdict = o->spans[i].verdict;
+		if (verdict)
+			parameter = o->pieces[o->spans[i].piece].parameter;
+	}
+	int code = muon_optim_agree_verdict(o, &parameter, &verdict, err);
+	return code || !verdict ? code : refuse(o, parameter, verdict, err);
 }

@@ -73,7 +73,8 @@ typedef struct muon_optim_block {
 	double factor; /* on the orthogonalised matrix */
 	size_t plan;
 	size_t first_piece, last_piece; /* pieces of this rank that meet it, [first, last) */
-	void *whole;      /* its input gathered from all owners; NULL: this rank owns all of it */
+	bool is_cut;      /* others own a part of it */
+	void *whole;      /* of a cut block that is ours in part: its input, from all owners */
 	bool is_reported; /* what isn't a sum over entries is in this rank's statistics */
 	muon_optim_sums sums;
 	double orthogonality;
@@ -144,7 +145,8 @@ struct muon_optimizer {
 	char *state;
 	size_t state_bytes; /* without what aligns it */
 	size_t state_size;
-	float *reduced; /* gradients of own entries, summed over ranks; NULL: the caller's are read */
+	float *reduced;  /* gradients of own entries, summed over ranks; NULL: the caller's are read */
+	double *figures; /* what ranks add up for the statistics; NULL: one process */
 
 	int64_t steps;
 	bool is_broken; /* a step ended half-way */
@@ -167,13 +169,23 @@ int muon_optim_set_parameters(muon_optimizer *o, const muon_parameter *parameter
 int muon_optim_make_blocks(muon_optimizer *o, muon_error *err);
 /* optim_pieces.c: who owns what, and the state of what is owned */
 int muon_optim_make_pieces(muon_optimizer *o, muon_error *err);
-/* optim_plans.c: plans, order of the blocks and workspaces */
+/* optim_plans.c: plans, order of the blocks, workspaces and what cut blocks are gathered in */
 int muon_optim_make_plans(muon_optimizer *o, muon_error *err);
 void muon_optim_release_plans(muon_optimizer *o);
 /* Room for workers that compute these statistics; what was there stays on failure. */
 int muon_optim_make_workers(muon_optimizer *o, unsigned statistics, muon_error *err);
 
 int muon_optim_out_of_memory(const char *where, muon_error *err);
+
+/* ---- what ranks agree on: agreement.c; with one process there is nobody to ask ------------- */
+
+/* The worst code of all ranks; those that did not fail say that another did. */
+int muon_optim_agree(const muon_optimizer *o, int code, muon_error *err);
+/* MUON_E_USAGE unless all ranks have the same options and parameters. */
+int muon_optim_compare_ranks(const muon_optimizer *o, muon_error *err);
+/* The first parameter that any rank found bad. */
+int muon_optim_agree_verdict(const muon_optimizer *o, size_t *parameter,
+			     muon_optim_verdict *verdict, muon_error *err);
 
 /* ---- entries: optim_entries.c ------------------------------------------------------------ */
 

@@ -1,18 +1,60 @@
 /* What this rank owns, and the state of it. */
 #include "optim/optim_internal.h"
 
-static int one_owner(muon_optimizer *o, muon_error *err)
+/* ---- who owns what -------------------------------------------------------------------------- */
+
+/* Cost of orthogonalising, the same on all ranks whatever their machines' precisions. */
+static int ns_cost(const muon_optimizer *o, const muon_optim_block *b, double *cost)
 {
-	muon_ownership *all = &o->ownership;
-	all->segments = muon_alloc(1, sizeof *all->segments);
-	if (!all->segments)
-		return muon_optim_out_of_memory(NULL, err);
-	all->segments[0] = (muon_segment){0, o->entries, 0};
-	all->count = 1;
-	all->ranks = 1;
-	all->entries = o->entries;
+	muon_ns_plan *plan;
+	const int code = muon_ns_plan_create(&plan, b->rows, b->cols, &o->coefficients,
+					     MUON_PRECISION_F32, MUON_NS_AUTO);
+	if (code)
+		return code;
+	*cost = muon_ns_flops(plan);
+	muon_ns_plan_destroy(&plan);
 	return MUON_OK;
 }
+
+static int write_items(const muon_optimizer *o, muon_item *items)
+{
+	for (size_t i = 0; i < o->count; i++) {
+		const muon_optim_parameter *p = &o->parameters[i];
+		if (p->rule == MUON_RULE_ADAMW)
+			*items++ = (muon_item){p->begin, p->begin + p->elements, 0, p->rule};
+		for (size_t k = 0; k < p->block_count; k++) {
+			const muon_optim_block *b = &o->blocks[p->first_block + k];
+			const int64_t begin = p->begin + b->begin;
+			double cost = 0;
+			int code = o->comm ? ns_cost(o, b, &cost) : MUON_OK;
+			if (code)
+				return code;
+			*items++ = (muon_item){begin, begin + b->rows * b->cols, cost, p->rule};
+		}
+	}
+	return MUON_OK;
+}
+
+static int cut_list(muon_optimizer *o, muon_error *err)
+{
+	const size_t count = o->count + o->block_count; /* at most */
+	muon_item *items = muon_alloc(count, sizeof *items);
+	if (!items)
+		return muon_optim_out_of_memory(NULL, err);
+	size_t used = o->block_count;
+	for (size_t i = 0; i < o->count; i++)
+		used += o->parameters[i].rule == MUON_RULE_ADAMW;
+	int code = write_items(o, items);
+	if (!code)
+		code = muon_ownership_create(&o->ownership, o->distributed.placement, items, used,
+					     o->comm ? o->comm->size : 1);
+	muon_free(items);
+	return code ? muon_fail(err, code, NULL, "parameters can't be placed on ranks: %s",
+				muon_error_text(code))
+		    : MUON_OK;
+}
+
+/* ---- pieces and their state ----------------------------------------------------------------- */
 
 /* Call `fn` for each piece of this rank, in order. */
 typedef void piece_fn(muon_optimizer *o, size_t parameter, int64_t begin, int64_t end);
@@ -88,7 +130,7 @@ static void add_piece(muon_optimizer *o, size_t parameter, int64_t begin, int64_
 	add_spans(o, index);
 }
 
-/* The pieces of this rank that meet a block. */
+/* The pieces of this rank that meet a block; whether they are all of it. */
 static void find_pieces(const muon_optimizer *o, muon_optim_block *b)
 {
 	const muon_optim_parameter *p = &o->parameters[b->parameter];
@@ -101,6 +143,13 @@ static void find_pieces(const muon_optimizer *o, muon_optim_block *b)
 	b->first_piece = first;
 	b->last_piece = last;
 	b->is_reported = first < last && o->pieces[first].begin <= b->begin;
+	int64_t own = 0;
+	for (size_t i = first; i < last; i++) {
+		const muon_optim_piece *piece = &o->pieces[i];
+		own += (piece->end < end ? piece->end : end) -
+		       (piece->begin > b->begin ? piece->begin : b->begin);
+	}
+	b->is_cut = own < b->rows * b->cols;
 }
 
 static void fill_masters(muon_optimizer *o)
@@ -142,7 +191,7 @@ static bool allocate_state(muon_optimizer *o)
 
 int muon_optim_make_pieces(muon_optimizer *o, muon_error *err)
 {
-	int code = one_owner(o, err);
+	int code = cut_list(o, err);
 	if (code)
 		return code;
 	walk_pieces(o, count_piece);

@@ -150,7 +150,20 @@ static int list_own_blocks(muon_optimizer *o, muon_error *err)
 	return MUON_OK;
 }
 
-/* ---- workers -------------------------------------------------------------------------------- */
+/* ---- room: what cut blocks are gathered in, and workspaces of workers -------------------------------------------------------------------------------- */
+
+static int allocate_whole(muon_optimizer *o, muon_error *err)
+{
+	for (size_t i = 0; i < o->order_count; i++) {
+		muon_optim_block *b = &o->blocks[o->order[i]];
+		if (!b->is_cut)
+			continue;
+		b->whole = muon_alloc_aligned(o->plans[b->plan].matrix_bytes, 1);
+		if (!b->whole)
+			return muon_optim_out_of_memory(o->parameters[b->parameter].given.name, err);
+	}
+	return MUON_OK;
+}
 
 static size_t workspace_of(const muon_optimizer *o, const muon_optim_block *b, unsigned statistics)
 {
@@ -225,12 +238,16 @@ int muon_optim_make_plans(muon_optimizer *o, muon_error *err)
 		code = sort_blocks(o, err);
 	if (!code)
 		code = choose_alone(o, err);
+	if (!code)
+		code = allocate_whole(o, err);
 	return code ? code : muon_optim_make_workers(o, o->options.statistics, err);
 }
 
 void muon_optim_release_plans(muon_optimizer *o)
 {
 	release_workers(o->workers, o->worker_count);
+	for (size_t i = 0; i < o->block_count; i++)
+		muon_free_aligned(o->blocks[i].whole);
 	for (size_t i = 0; i < o->plan_count; i++)
 		muon_ns_plan_destroy(&o->plans[i].ns);
 	muon_free(o->plans);

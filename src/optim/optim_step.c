@@ -3,6 +3,7 @@
 #include "optim/optim_internal.h"
 
 #include "base/clock.h"
+#include "optim/exchanges.h"
 
 #include <math.h>
 
@@ -30,25 +31,35 @@ static int change(muon_optimizer *o, muon_error *err)
 	double start = muon_seconds();
 	muon_optim_step_cut_momentum(o);
 	o->seconds.momentum += lap(&start);
-	int code = muon_optim_step_muon(o, err); /* keeps its time itself */
+	int code = muon_optim_gather(o, err);
+	o->seconds.gather = lap(&start);
 	if (code)
 		return code;
+	code = muon_optim_step_muon(o, err); /* keeps its time itself */
 	start = muon_seconds();
-	muon_optim_step_adamw(o);
+	if (!code)
+		muon_optim_step_adamw(o);
 	o->seconds.update += lap(&start);
-	return MUON_OK;
+	code = muon_optim_agree(o, code, err);
+	if (!code)
+		code = muon_optim_all_gather(o, err);
+	o->seconds.all_gather = lap(&start);
+	return code;
 }
 
 int muon_optimizer_step(muon_optimizer *o, double lr, muon_error *err)
 {
 	const double begin = muon_seconds();
 	double start = begin;
-	int code = can_step(o, lr, err);
+	int code = muon_optim_agree(o, can_step(o, lr, err), err);
 	if (code)
 		return code;
 	muon_blas_single_thread();
 	o->seconds = (muon_step_seconds){0};
-	code = muon_optim_check(o, err);
+	code = muon_optim_reduce(o, err);
+	o->seconds.reduce = lap(&start);
+	if (!code)
+		code = muon_optim_check(o, err);
 	o->seconds.check = lap(&start);
 	if (code)
 		return code;

@@ -2,6 +2,7 @@
 #include "optim/optim_internal.h"
 
 #include <math.h>
+#include <string.h>
 
 static void add(double *to, const double *from)
 {
@@ -30,11 +31,28 @@ static void sum_own(muon_optimizer *o)
 	}
 }
 
+enum { NONE = -1 }; /* of an error that is not negative */
+
 int muon_optim_gather_statistics(muon_optimizer *o, muon_error *err)
 {
-	(void)err;
+	double *sums = o->figures, *worst = sums + o->count * MUON_OPTIM_SUMS;
 	sum_own(o);
-	return MUON_OK;
+	if (!sums)
+		return MUON_OK;
+	for (size_t i = 0; i < o->count; i++) {
+		const muon_optim_parameter *p = &o->parameters[i];
+		memcpy(sums + i * MUON_OPTIM_SUMS, p->sums, sizeof p->sums);
+		worst[i] = isnan(p->orthogonality) ? NONE : p->orthogonality;
+	}
+	int code = muon_comm_sum(o->comm, sums, o->count * MUON_OPTIM_SUMS, err);
+	if (!code)
+		code = muon_comm_max(o->comm, worst, o->count, err);
+	for (size_t i = 0; !code && i < o->count; i++) {
+		muon_optim_parameter *p = &o->parameters[i];
+		memcpy(p->sums, sums + i * MUON_OPTIM_SUMS, sizeof p->sums);
+		p->orthogonality = worst[i] == NONE ? NAN : worst[i];
+	}
+	return code;
 }
 
 /* Short sides of all blocks together: singular values of a parameter's momentum. */

@@ -2,6 +2,8 @@
  * down after a step. */
 #include "optim/optim_internal.h"
 
+#include "optim/exchanges.h"
+
 #include <math.h>
 
 /* ---- scaling -------------------------------------------------------------------------------- */
@@ -156,23 +158,57 @@ static int check_clip(const muon_optimizer *o, const clip *c, muon_error *err)
 	return MUON_OK;
 }
 
+static int apply(muon_optimizer *o, const clip *c, int *above, muon_error *err)
+{
+	const muon_qk_layer *layer = c->layer;
+	const bool has_masters = o->parameters[layer->query].given.dtype == MUON_BF16 ||
+				 o->parameters[layer->key].given.dtype == MUON_BF16;
+	*above = 0;
+	for (int h = 0; h < layer->heads; h++)
+		*above += logit_factor(c, h) < 1;
+	if (!*above)
+		return MUON_OK;
+	if (layer->rope_dim || layer->value_dim)
+		clip_latent(o, c);
+	else
+		clip_grouped(o, c);
+	return has_masters ? muon_optim_all_gather(o, err) : MUON_OK;
+}
+
+/* The largest logits of all ranks, each of which has seen its own part of the batch. */
+static int find_largest(const muon_optimizer *o, const clip *c, double *largest, muon_error *err)
+{
+	for (int h = 0; h < c->layer->heads; h++)
+		largest[h] = isnan(c->max_logits[h]) ? -INFINITY : c->max_logits[h];
+	return muon_comm_max(o->comm, largest, (size_t)c->layer->heads, err);
+}
+
+static int clip_ranks(muon_optimizer *o, clip *c, int *above, muon_error *err)
+{
+	double *largest = muon_alloc((size_t)c->layer->heads, sizeof *largest);
+	int code = largest ? MUON_OK : muon_optim_out_of_memory(NULL, err);
+	code = muon_optim_agree(o, code, err);
+	if (!code)
+		code = find_largest(o, c, largest, err);
+	c->max_logits = largest;
+	if (!code)
+		code = apply(o, c, above, err);
+	muon_free(largest);
+	return code;
+}
+
 int muon_optimizer_qk_clip(muon_optimizer *o, const muon_qk_layer *layer, const double *max_logits,
 			   double threshold, double alpha, int *clipped, muon_error *err)
 {
-	const clip c = {layer, max_logits, threshold, alpha};
+	clip c = {layer, max_logits, threshold, alpha};
 	int above = 0;
 	int code = check_layer(o, layer, err);
 	if (!code)
 		code = check_clip(o, &c, err);
-	if (code)
-		return code;
-	for (int h = 0; h < layer->heads; h++)
-		above += logit_factor(&c, h) < 1;
-	if (above && (layer->rope_dim || layer->value_dim))
-		clip_latent(o, &c);
-	else if (above)
-		clip_grouped(o, &c);
+	code = muon_optim_agree(o, code, err);
+	if (!code)
+		code = o->exchanges ? clip_ranks(o, &c, &above, err) : apply(o, &c, &above, err);
 	if (clipped)
 		*clipped = above;
-	return MUON_OK;
+	return code;
 }

@@ -1,6 +1,7 @@
 /* State out and in, tensor by tensor. What comes in is checked and kept aside until all of it is
  * there. */
-#include "optim/optim_internal.h"
+#include "optim/exchanges.h"
+#include "optim/state_of_ranks.h"
 
 #include <math.h>
 #include <string.h>
@@ -24,28 +25,63 @@ static size_t bytes_of(const muon_optim_parameter *p)
 	return (size_t)p->elements * muon_dtype_size(p->state_dtype);
 }
 
+/* Tensors in order, until one fails. */
+typedef int tensor_fn(void *context, muon_optimizer *o, const muon_optim_parameter *p,
+		      muon_optim_kind kind, muon_error *err);
+
+static int for_each_tensor(muon_optimizer *o, tensor_fn *fn, void *context, muon_error *err)
+{
+	int code = MUON_OK;
+	for (size_t i = 0; !code && i < o->count; i++)
+		for (int k = 0; !code && k < MUON_OPTIM_KINDS; k++)
+			if (o->parameters[i].state_name[k])
+				code = fn(context, o, &o->parameters[i], (muon_optim_kind)k, err);
+	return code;
+}
+
+static size_t largest_tensor(const muon_optimizer *o)
+{
+	size_t most = 0;
+	for (size_t i = 0; i < o->count; i++)
+		most = bytes_of(&o->parameters[i]) > most ? bytes_of(&o->parameters[i]) : most;
+	return most;
+}
+
 /* ---- saving --------------------------------------------------------------------------------- */
 
-static int save_tensor(muon_optimizer *o, const muon_optim_parameter *p, muon_optim_kind kind,
-		       muon_state_fn put, void *context, muon_error *err)
+typedef struct saving {
+	muon_state_fn put;
+	void *context;
+	muon_optim_pieces_io *io; /* NULL: one process has whole tensors */
+} saving;
+
+static int save_tensor(void *context, muon_optimizer *o, const muon_optim_parameter *p,
+		       muon_optim_kind kind, muon_error *err)
 {
-	const muon_optim_piece *piece = &o->pieces[p->first_piece];
-	const muon_state_tensor tensor =
-	    tensor_of(p, kind, muon_optim_state(o, piece, kind, 0));
-	return put(context, &tensor, err);
+	const saving *s = context;
+	void *data = s->io ? s->io->whole
+			   : muon_optim_state(o, &o->pieces[p->first_piece], kind, 0);
+	const muon_state_tensor tensor = tensor_of(p, kind, data);
+	int code = s->io ? muon_optim_collect(o, s->io, p, kind, err) : MUON_OK;
+	if (!code && (!s->io || o->comm->rank == 0))
+		code = s->put(s->context, &tensor, err);
+	return muon_optim_agree(o, code, err);
 }
 
 int muon_optimizer_save(muon_optimizer *o, muon_state_fn put, void *context, muon_error *err)
 {
-	int code = MUON_OK;
+	muon_optim_pieces_io io;
+	saving s = {put, context, NULL};
 	if (o->is_broken)
 		return muon_fail(err, MUON_E_INTERNAL, NULL,
 				 "no state to save: a step ended half-way");
-	for (size_t i = 0; !code && i < o->count; i++)
-		for (int k = 0; !code && k < MUON_OPTIM_KINDS; k++)
-			if (o->parameters[i].state_name[k])
-				code = save_tensor(o, &o->parameters[i], (muon_optim_kind)k, put,
-						   context, err);
+	if (!o->exchanges)
+		return for_each_tensor(o, save_tensor, &s, err);
+	int code = muon_optim_open_io(o, &io, largest_tensor(o), err);
+	s.io = &io;
+	if (!code)
+		code = for_each_tensor(o, save_tensor, &s, err);
+	muon_optim_close_io(&io);
 	return code;
 }
 
@@ -71,25 +107,47 @@ static int check_tensor(const muon_state_tensor *tensor, bool is_second, muon_er
 	return MUON_OK;
 }
 
-static int load_tensor(muon_optimizer *o, const muon_optim_parameter *p, muon_optim_kind kind,
-		       char *staged, muon_state_fn get, void *context, muon_error *err)
+typedef struct loading {
+	muon_state_fn get;
+	void *context;
+	char *staged;
+	muon_optim_pieces_io *io;
+} loading;
+
+static int fill(const loading *l, const muon_state_tensor *tensor, bool is_second, muon_error *err)
 {
-	const muon_optim_piece *piece = &o->pieces[p->first_piece];
-	const muon_state_tensor tensor = tensor_of(p, kind, staged + piece->state[kind]);
-	memset(tensor.data, 0, bytes_of(p));
-	int code = get(context, &tensor, err);
-	return code ? code : check_tensor(&tensor, kind == MUON_OPTIM_SECOND, err);
+	memset(tensor->data, 0, (size_t)tensor->elements * muon_dtype_size(tensor->dtype));
+	int code = l->get(l->context, tensor, err);
+	return code ? code : check_tensor(tensor, is_second, err);
 }
 
-static int load_all(muon_optimizer *o, char *staged, muon_state_fn get, void *context,
-		    muon_error *err)
+static int load_tensor(void *context, muon_optimizer *o, const muon_optim_parameter *p,
+		       muon_optim_kind kind, muon_error *err)
 {
+	const loading *l = context;
+	void *data = l->io ? l->io->whole
+			   : l->staged + o->pieces[p->first_piece].state[kind];
+	const muon_state_tensor tensor = tensor_of(p, kind, data);
 	int code = MUON_OK;
-	for (size_t i = 0; !code && i < o->count; i++)
-		for (int k = 0; !code && k < MUON_OPTIM_KINDS; k++)
-			if (o->parameters[i].state_name[k])
-				code = load_tensor(o, &o->parameters[i], (muon_optim_kind)k, staged,
-						   get, context, err);
+	if (!l->io || o->comm->rank == 0)
+		code = fill(l, &tensor, kind == MUON_OPTIM_SECOND, err);
+	code = muon_optim_agree(o, code, err);
+	return code || !l->io ? code : muon_optim_spread(o, l->io, p, kind, l->staged, err);
+}
+
+/* All of it, aside. */
+static int load_all(muon_optimizer *o, loading *l, muon_error *err)
+{
+	muon_optim_pieces_io io;
+	int code = l->staged ? MUON_OK : muon_optim_out_of_memory(NULL, err);
+	code = muon_optim_agree(o, code, err);
+	if (code || !o->exchanges)
+		return code ? code : for_each_tensor(o, load_tensor, l, err);
+	code = muon_optim_open_io(o, &io, largest_tensor(o), err);
+	l->io = &io;
+	if (!code)
+		code = for_each_tensor(o, load_tensor, l, err);
+	muon_optim_close_io(&io);
 	return code;
 }
 
@@ -118,19 +176,18 @@ int muon_optimizer_load(muon_optimizer *o, muon_state_fn get, void *context, int
 	if (steps < 0)
 		return muon_fail(err, MUON_E_ARGUMENT, NULL, "state not loaded: %lld steps",
 				 (long long)steps);
-	char *staged = muon_alloc_aligned(o->state_size, 1);
-	if (!staged)
-		return muon_optim_out_of_memory(NULL, err);
-	int code = load_all(o, staged, get, context, err);
+	loading l = {get, context, muon_alloc_aligned(o->state_size, 1), NULL};
+	int code = load_all(o, &l, err);
 	if (code) {
-		muon_free_aligned(staged);
+		muon_free_aligned(l.staged);
 		return code;
 	}
 	muon_free_aligned(o->state);
-	o->state = staged;
+	o->state = l.staged;
 	o->steps = steps;
-	o->is_broken = false;
 	o->has_statistics = false;
 	muon_optim_set_values(o);
-	return MUON_OK;
+	code = muon_optim_all_gather(o, err);
+	o->is_broken = code != MUON_OK;
+	return code;
 }

@@ -10,7 +10,7 @@ void fixture_start(optim_fixture *f, uint64_t seed)
 	muon_random_seed(&f->random, seed);
 }
 
-void fixture_set(muon_dtype dtype, void *entries, int64_t i, double x)
+static void set(muon_dtype dtype, void *entries, int64_t i, double x)
 {
 	if (dtype == MUON_F64)
 		((double *)entries)[i] = x;
@@ -55,13 +55,22 @@ static void *gradient_of(const muon_parameter *p)
 	return gradient.buffer;
 }
 
+void fixture_set_value(muon_parameter *p, int64_t i, double x)
+{
+	set(p->dtype, p->values, i, x);
+}
+
+void fixture_set_gradient(muon_parameter *p, int64_t i, double x)
+{
+	set(p->gradient_dtype, gradient_of(p), i, x);
+}
+
 void fixture_draw_gradients(optim_fixture *f, double scale)
 {
 	for (size_t k = 0; k < f->count; k++) {
 		muon_parameter *p = &f->parameters[k];
 		for (int64_t i = 0; i < fixture_elements(p); i++)
-			fixture_set(p->gradient_dtype, gradient_of(p), i,
-				    scale * muon_random_normal(&f->random));
+			fixture_set_gradient(p, i, scale * muon_random_normal(&f->random));
 	}
 }
 
@@ -82,8 +91,8 @@ muon_parameter *fixture_add(optim_fixture *f, const char *name, muon_dtype dtype
 	p->gradient = muon_alloc(n, muon_dtype_size(dtype));
 	CU_ASSERT_FATAL(p->values && p->gradient);
 	for (size_t i = 0; i < n; i++) {
-		fixture_set(dtype, p->values, (int64_t)i, 0.1 * muon_random_normal(&f->random));
-		fixture_set(dtype, gradient_of(p), (int64_t)i, muon_random_normal(&f->random));
+		fixture_set_value(p, (int64_t)i, 0.1 * muon_random_normal(&f->random));
+		fixture_set_gradient(p, (int64_t)i, muon_random_normal(&f->random));
 	}
 	f->count++;
 	return p;

@@ -34,7 +34,8 @@ void fixture_end(optim_fixture *f);
 int64_t fixture_elements(const muon_parameter *p);
 double fixture_value(const muon_parameter *p, int64_t i);
 double fixture_gradient(const muon_parameter *p, int64_t i);
-void fixture_set(muon_dtype dtype, void *entries, int64_t i, double x);
+void fixture_set_value(muon_parameter *p, int64_t i, double x);
+void fixture_set_gradient(muon_parameter *p, int64_t i, double x);
 /* Values (and gradients) of all parameters, byte for byte; release with muon_free. */
 unsigned char *fixture_bytes(const optim_fixture *f, size_t *count);
 
