@@ -102,15 +102,15 @@ static void OP(tile_forward)(const OP(run) *run, const OP(attention) *a, const O
 	const real *v = OP(head_at)(run, &a->v, t->sequence, t->kv_head, 0);
 	real *out = OP(head_at)(run, &a->out, t->sequence, t->head, t->first);
 	const real scale = (real)(1 / sqrt((double)a->qk_dim));
-	GEMM(CblasRowMajor, CblasNoTrans, CblasTrans, (int)t->rows, (int)t->width, (int)a->qk_dim,
-	     scale, q, (int)a->q.ld, k, (int)a->k.ld, 0, t->weights, (int)t->width);
+	OP(gemm)(CblasNoTrans, CblasTrans, t->rows, t->width, a->qk_dim, scale, q, a->q.ld, k,
+	         a->k.ld, false, t->weights, t->width);
 	OP(round)(run, t->weights, t->rows * t->width);
 	if (run->records)
 		OP(record_logits)(run, a, t);
 	OP(softmax)(t->weights, t->first, t->rows, t->width);
 	OP(round)(run, t->weights, t->rows * t->width);
-	GEMM(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)t->rows, (int)a->value_dim,
-	     (int)t->width, 1, t->weights, (int)t->width, v, (int)a->v.ld, 0, out, (int)a->out.ld);
+	OP(gemm)(CblasNoTrans, CblasNoTrans, t->rows, a->value_dim, t->width, 1, t->weights,
+	         t->width, v, a->v.ld, false, out, a->out.ld);
 	OP(round_rows)(run, out, t->rows, a->value_dim, a->out.ld);
 }
 
@@ -154,21 +154,20 @@ static void OP(tile_backward)(const OP(run) *run, const OP(attention) *a, const 
 	real *dq = OP(head_at)(run, &g->dq, t->sequence, t->head, t->first);
 	real *dk = OP(head_at)(run, &g->dk, t->sequence, t->kv_head, 0);
 	real *dv = OP(head_at)(run, &g->dv, t->sequence, t->kv_head, 0);
-	const real scale = (real)(1 / sqrt((double)a->qk_dim)), before = add ? 1 : 0;
-	const int rows = (int)t->rows, width = (int)t->width, dim = (int)a->qk_dim;
-	const int value_dim = (int)a->value_dim;
-	GEMM(CblasRowMajor, CblasTrans, CblasNoTrans, width, value_dim, rows, 1, t->weights, width,
-	     dout, (int)g->dout.ld, before, dv, (int)g->dv.ld);
-	GEMM(CblasRowMajor, CblasNoTrans, CblasTrans, rows, width, value_dim, 1, dout,
-	     (int)g->dout.ld, v, (int)a->v.ld, 0, g->scratch, width);
-	OP(round)(run, g->scratch, t->rows * t->width);
-	OP(softmax_gradient)(t->weights, g->scratch, t->rows, t->width);
-	OP(round)(run, g->scratch, t->rows * t->width);
-	GEMM(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, dim, width, scale, g->scratch, width,
-	     k, (int)a->k.ld, 0, dq, (int)g->dq.ld);
-	OP(round_rows)(run, dq, t->rows, a->qk_dim, g->dq.ld);
-	GEMM(CblasRowMajor, CblasTrans, CblasNoTrans, width, dim, rows, scale, g->scratch, width, q,
-	     (int)a->q.ld, before, dk, (int)g->dk.ld);
+	const real scale = (real)(1 / sqrt((double)a->qk_dim));
+	const int64_t rows = t->rows, width = t->width;
+	OP(gemm)(CblasTrans, CblasNoTrans, width, a->value_dim, rows, 1, t->weights, width, dout,
+	         g->dout.ld, add, dv, g->dv.ld);
+	OP(gemm)(CblasNoTrans, CblasTrans, rows, width, a->value_dim, 1, dout, g->dout.ld, v,
+	         a->v.ld, false, g->scratch, width);
+	OP(round)(run, g->scratch, rows * width);
+	OP(softmax_gradient)(t->weights, g->scratch, rows, width);
+	OP(round)(run, g->scratch, rows * width);
+	OP(gemm)(CblasNoTrans, CblasNoTrans, rows, a->qk_dim, width, scale, g->scratch, width, k,
+	         a->k.ld, false, dq, g->dq.ld);
+	OP(round_rows)(run, dq, rows, a->qk_dim, g->dq.ld);
+	OP(gemm)(CblasTrans, CblasNoTrans, width, a->qk_dim, rows, scale, g->scratch, width, q,
+	         a->q.ld, add, dk, g->dk.ld);
 }
 
 /* A key head's gradient, from all query heads that read it. The last rows see the whole sequence, so

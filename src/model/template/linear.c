@@ -23,8 +23,8 @@ static void OP(product)(const OP(run) *run, size_t first, size_t count, const re
                         int64_t rows, real *y)
 {
 	int64_t out = OP(group_rows)(run, first, count), in = run->model->tensors[first].dims[1];
-	GEMM(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)out, (int)in, 1, x, (int)ldx,
-	     OP(weights)(run, first, count), (int)in, 0, y, (int)out);
+	OP(gemm)(CblasNoTrans, CblasTrans, rows, out, in, 1, x, ldx, OP(weights)(run, first, count),
+	         in, false, y, out);
 }
 
 static void OP(record_group)(const OP(run) *run, size_t first, size_t count, const real *y,
@@ -63,11 +63,11 @@ void OP(linear_backward)(const OP(run) *run, size_t first, size_t count, const r
 	if (rows == 0)
 		return;
 	if (x)
-		GEMM(CblasRowMajor, CblasTrans, CblasNoTrans, (int)out, (int)in, (int)rows, 1, dy,
-		     (int)out, x, (int)ldx, 1, run->gradient + tensor->offset, (int)in);
+		OP(gemm)(CblasTrans, CblasNoTrans, out, in, rows, 1, dy, out, x, ldx, true,
+		         run->gradient + tensor->offset, in);
 	if (!dx)
 		return;
-	GEMM(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)in, (int)out, 1, dy,
-	     (int)out, OP(weights)(run, first, count), (int)in, add ? 1 : 0, dx, (int)ldx);
+	OP(gemm)(CblasNoTrans, CblasNoTrans, rows, in, out, 1, dy, out,
+	         OP(weights)(run, first, count), in, add, dx, ldx);
 	OP(round_rows)(run, dx, rows, in, ldx);
 }

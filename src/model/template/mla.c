@@ -166,8 +166,7 @@ static void OP(mla_backward)(OP(run) *run, int64_t layer, const real *x, const r
 	OP(mla_turn)(run, d.input, true);
 	OP(linear_backward)(run, l->kv_b, 1, parts.latent, c->kv_rank, d.kv, run->rows, d.latent,
 	                    false);
-	for (int64_t t = 0; t < run->rows; t++) /* the norm adds */
-		memset(d_latent + t * width.input, 0, (size_t)c->kv_rank * sizeof *d_latent);
+	OP(zero_rows)(d_latent, run->rows, c->kv_rank, width.input); /* the norm adds */
 	OP(norm_backward)(run, l->kv_a_norm, parts.input + width.queries, width.input, run->rows,
 	                  parts.rstd, d.latent, d_latent);
 	OP(linear_backward)(run, l->q, 2, x, c->hidden, d.input, run->rows, dx, false);

@@ -10,7 +10,7 @@ static void OP(gated)(const real *restrict gate_up, int64_t rows, int64_t width,
 		}
 }
 
-/* With s = sigmoid(g): d silu/dg = s (1 + g (1 - s)). */
+/* With s = sigmoid(g): d silu/dg = s (1 + g (1 - s)). y is left in dy. */
 SIMD_CLONES
 static void OP(gated_gradients)(const real *restrict gate_up, int64_t rows, int64_t width,
                                 real *restrict dy, real *restrict d_gate_up)
@@ -21,6 +21,7 @@ static void OP(gated_gradients)(const real *restrict gate_up, int64_t rows, int6
 			real s = OP(sigmoid)(g);
 			d_gate_up[i] = d * u * s * (1 + g * (1 - s));
 			d_gate_up[width + i] = d * g * s;
+			dy[i] = g * s * u;
 		}
 		gate_up += 2 * width;
 		d_gate_up += 2 * width;
@@ -40,7 +41,7 @@ void OP(swiglu_backward)(const OP(run) *run, const real *gate_up, int64_t rows, 
 {
 	OP(gated_gradients)(gate_up, rows, width, dy, d_gate_up);
 	OP(round)(run, d_gate_up, rows * 2 * width);
-	OP(swiglu_forward)(run, gate_up, rows, width, dy);
+	OP(round)(run, dy, rows * width);
 }
 
 void OP(swiglu_mlp_forward)(const OP(run) *run, size_t gate, const real *x, int64_t rows, real *y,

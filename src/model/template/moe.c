@@ -1,4 +1,4 @@
-/* A mixture of experts as a block (DeepSeek-V3, arXiv 2412.19437, §2.1.2, without groups of experts):
+/* A mixture of experts as a block (DeepSeek-V3, arXiv 2412.19437, §2.1.2, experts not in groups):
  * y = shared(x) + sum over the chosen of gate_e expert_e(x). Scores are sigmoids; the top_k experts
  * of the largest score + bias are chosen, and their gates are routed_scale times their scores over
  * the sum of these; with one alone, which that would leave without a gradient, times its score.

@@ -22,15 +22,15 @@
 
 #undef real
 #undef OP
-#undef GEMM
+#undef CBLAS_GEMM
 #if REAL_BITS == 32
 #define real float
 #define OP(name) mspec_##name##_f32
-#define GEMM cblas_sgemm
+#define CBLAS_GEMM cblas_sgemm
 #else
 #define real double
 #define OP(name) mspec_##name##_f64
-#define GEMM cblas_dgemm
+#define CBLAS_GEMM cblas_dgemm
 #endif
 #include "model/template/exponential.h"
 

@@ -2,6 +2,28 @@
 
 enum { OP(LANES) = 32 }; /* independent sums: enough registers to hide an addition's latency */
 
+/* rows x cols zeros with leading dimension ld. */
+static void OP(zero_rows)(real *x, int64_t rows, int64_t cols, int64_t ld)
+{
+	if (ld == cols)
+		memset(x, 0, (size_t)(rows * cols) * sizeof *x);
+	else
+		for (int64_t t = 0; t < rows; t++)
+			memset(x + t * ld, 0, (size_t)cols * sizeof *x);
+}
+
+/* C = alpha op(A) op(B), or that added to C: BLAS' gemm, row-major. OpenBLAS is slower at writing
+ * zeros than memset. */
+static void OP(gemm)(CBLAS_TRANSPOSE trans_a, CBLAS_TRANSPOSE trans_b, int64_t m, int64_t n,
+                     int64_t k, real alpha, const real *a, int64_t lda, const real *b, int64_t ldb,
+                     bool add, real *c, int64_t ldc)
+{
+	if (!add)
+		OP(zero_rows)(c, m, n, ldc);
+	CBLAS_GEMM(CblasRowMajor, trans_a, trans_b, (int)m, (int)n, (int)k, alpha, a, (int)lda, b,
+	           (int)ldb, 1, c, (int)ldc);
+}
+
 /* a . b, in a fixed order. */
 static inline real OP(dot)(const real *restrict a, const real *restrict b, int64_t count)
 {
@@ -18,36 +40,39 @@ static inline real OP(dot)(const real *restrict a, const real *restrict b, int64
 }
 
 /* x[i] becomes e^(x[i] - max) for i < seen, 0 from there to `width`; *max is the largest of the seen.
- * Returns the sum. Loops run over the whole width, which may be a multiple of LANES where `seen` is
- * not. */
+ * Returns the sum. Loops end at a multiple of LANES, if there is one between seen and width. */
 static inline real OP(exponentials)(real *restrict x, int64_t seen, int64_t width, real *max)
 {
 	real lanes[OP(LANES)], most = x[0], sum = 0;
-	int64_t whole = width - width % OP(LANES);
-	for (int64_t i = seen; i < width; i++)
-		x[i] = most; /* changes no maximum */
+	int64_t end = (seen + OP(LANES) - 1) / OP(LANES) * OP(LANES);
+	end = end < width ? end : width;
+	int64_t whole = end - end % OP(LANES);
+	for (int64_t i = seen; i < end; i++)
+		x[i] = (real)-INFINITY;
 	for (int64_t l = 0; l < OP(LANES); l++)
 		lanes[l] = most;
 	for (int64_t i = 0; i < whole; i += OP(LANES))
 		for (int64_t l = 0; l < OP(LANES); l++)
 			lanes[l] = x[i + l] > lanes[l] ? x[i + l] : lanes[l];
-	for (int64_t i = whole; i < width; i++)
+	for (int64_t i = whole; i < end; i++)
 		most = x[i] > most ? x[i] : most;
 	for (int64_t l = 0; l < OP(LANES); l++)
 		most = lanes[l] > most ? lanes[l] : most;
-	for (int64_t i = 0; i < width; i++)
-		x[i] = OP(exp)(x[i] - most);
-	for (int64_t i = seen; i < width; i++)
-		x[i] = 0;
 	for (int64_t l = 0; l < OP(LANES); l++)
 		lanes[l] = 0;
 	for (int64_t i = 0; i < whole; i += OP(LANES))
-		for (int64_t l = 0; l < OP(LANES); l++)
+		for (int64_t l = 0; l < OP(LANES); l++) {
+			x[i + l] = OP(exp)(x[i + l] - most);
 			lanes[l] += x[i + l];
-	for (int64_t i = whole; i < width; i++)
+		}
+	for (int64_t i = whole; i < end; i++) {
+		x[i] = OP(exp)(x[i] - most);
 		sum += x[i];
+	}
 	for (int64_t l = 0; l < OP(LANES); l++)
 		sum += lanes[l];
+	for (int64_t i = end; i < width; i++)
+		x[i] = 0;
 	*max = most;
 	return sum;
 }

@@ -240,7 +240,7 @@ static void check_moe(const mspec_model_config *config)
 	close_block(&b);
 }
 
-/* Few tokens: none is so near to choosing another expert that a difference quotient's step does it. */
+/* Few tokens: none is so near another choice that a difference quotient's step makes it. */
 static void check_moe_gradient(const mspec_model_config *config)
 {
 	block_test b;

@@ -156,5 +156,6 @@ static void test_exponential(void)
 	CU_ASSERT_TRUE(isnan(mspec_sigmoid_f32(NAN)));
 }
 
-UNIT_SUITE(model_gradient, {"whole Llama", test_gradient}, {"whole DeepSeek", test_deepseek_gradient},
-           {"smaller run", test_smaller_run}, {"float32", test_float32}, {"exponential", test_exponential})
+UNIT_SUITE(model_gradient, {"whole Llama", test_gradient},
+           {"whole DeepSeek", test_deepseek_gradient}, {"smaller run", test_smaller_run},
+           {"float32", test_float32}, {"exponential", test_exponential})
