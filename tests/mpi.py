@@ -89,7 +89,8 @@ def main():
     check_lost_rank('kill', [128 + 9], 'rank 2 with PID')
     check_lost_rank('exit', [7], 'Exit code:    7')
     check_lost_rank('leave', [4, 5], 'rank 2 has left the run, while rank 0 waits for it')
-    check_lost_rank('abort', [7], 'MPI_ABORT was invoked on rank 2')
+    # mpirun's own message of it is now and then lost in Open MPI 4.1
+    check_lost_rank('abort', [7], 'the last rank gives up')
     if not failures:
         print('mpi: collectives and lost ranks ok')
 

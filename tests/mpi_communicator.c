@@ -170,8 +170,10 @@ static int lose_rank(muon_comm *comm, const char *how, muon_error *err)
 				exit(7);
 			if (!strcmp(how, "quit"))
 				exit(0);
-			if (!strcmp(how, "abort"))
+			if (!strcmp(how, "abort")) {
+				fprintf(stderr, "mpi_communicator: the last rank gives up\n");
 				muon_comm_abort(comm, 7);
+			}
 			return muon_fail(err, MUON_E_NONFINITE, NULL, "this rank's own reason");
 		}
 		const int code = step(comm, err);
