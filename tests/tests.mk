@@ -47,7 +47,7 @@ test-numbers: $(BUILD)/muonspec $(BUILD)/tests/run_model | $(BUILD)/packages-tes
 	@$(PYTHON) tests/same_report.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"
 	@$(PYTHON) tests/model_torch.py $(BUILD)/tests/run_model
 
-test-mpi: $(BUILD)/tests/mpi_communicator
+test-mpi: $(BUILD)/tests/mpi_communicator $(BUILD)/tests/mpi_optimizer
 	@$(PYTHON) tests/mpi.py $(BUILD)
 
 test-install: all
@@ -105,15 +105,19 @@ fuzz-replay: | $(BUILD)/packages-build
 # ---- benchmarks ---------------------------------------------------------------------------------
 .PHONY: bench bench-quick
 bench: $(BUILD)/muonspec $(BUILD)/tests/bench_svd $(BUILD)/tests/bench_model \
-		$(BUILD)/tests/bench_newton_schulz $(BUILD)/tests/make_checkpoint | $(BUILD)/packages-test
+		$(BUILD)/tests/bench_newton_schulz $(BUILD)/tests/bench_distributed \
+		$(BUILD)/tests/make_checkpoint | $(BUILD)/packages-test
 	$(BUILD)/tests/bench_svd
 	$(BUILD)/tests/bench_model
 	$(BUILD)/tests/bench_newton_schulz
+	$(BUILD)/tests/bench_distributed
 	$(PYTHON) tests/bench/whole_process.py $(BUILD)
 
 bench-quick: $(BUILD)/muonspec $(BUILD)/tests/bench_svd $(BUILD)/tests/bench_model \
-		$(BUILD)/tests/bench_newton_schulz $(BUILD)/tests/make_checkpoint | $(BUILD)/packages-test
+		$(BUILD)/tests/bench_newton_schulz $(BUILD)/tests/bench_distributed \
+		$(BUILD)/tests/make_checkpoint | $(BUILD)/packages-test
 	$(BUILD)/tests/bench_svd --quick
 	$(BUILD)/tests/bench_model --quick
 	$(BUILD)/tests/bench_newton_schulz --quick
+	$(BUILD)/tests/bench_distributed --quick
 	$(PYTHON) tests/bench/whole_process.py $(BUILD) --quick
