@@ -128,6 +128,7 @@ void muon_optim_move(const muon_optimizer *o, const muon_optim_piece *piece, int
 		muon_optim_round(MUON_F32, w, count);
 		muon_optim_store(MUON_BF16, w, count, values);
 	}
+	muon_convert_f64(p->given.dtype, values, count, w); /* as the model sees them */
 	sums[MUON_OPTIM_UPDATE] += muon_optim_sum_of_squares(update, count);
 	sums[MUON_OPTIM_WEIGHT] += muon_optim_sum_of_squares(w, count);
 }

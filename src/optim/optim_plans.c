@@ -246,7 +246,7 @@ int muon_optim_make_plans(muon_optimizer *o, muon_error *err)
 void muon_optim_release_plans(muon_optimizer *o)
 {
 	release_workers(o->workers, o->worker_count);
-	for (size_t i = 0; i < o->block_count; i++)
+	for (size_t i = 0; o->blocks && i < o->block_count; i++)
 		muon_free_aligned(o->blocks[i].whole);
 	for (size_t i = 0; i < o->plan_count; i++)
 		muon_ns_plan_destroy(&o->plans[i].ns);
