@@ -102,6 +102,11 @@ static bool widen(csv_table *table, size_t row, size_t at)
 	return true;
 }
 
+bool csv_table_name(csv_table *table, const char *column)
+{
+	return csv_table_column(table, column) < table->column_count || add_column(table, column);
+}
+
 bool csv_table_set(csv_table *table, size_t row, const char *column, const char *text)
 {
 	size_t at = csv_table_column(table, column);
@@ -117,7 +122,10 @@ bool csv_table_set(csv_table *table, size_t row, const char *column, const char 
 bool csv_table_set_number(csv_table *table, size_t row, const char *column, double value)
 {
 	char text[40] = "";
-	for (int digits = 4; digits <= 17 && !isnan(value); digits++) {
+	bool whole = value == floor(value) && fabs(value) < 1e15;
+	if (whole)
+		snprintf(text, sizeof text, "%.0f", value);
+	for (int digits = 4; digits <= 17 && !whole && !isnan(value); digits++) {
 		snprintf(text, sizeof text, "%.*g", digits, value);
 		if (strtod(text, NULL) == value)
 			break;

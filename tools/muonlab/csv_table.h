@@ -35,6 +35,8 @@ double csv_table_number(const csv_table *table, size_t row, const char *column);
 
 /* A new row; SIZE_MAX when out of memory. */
 size_t csv_table_add_row(csv_table *table);
+/* Have a column of that name, empty if it is new; false when out of memory. */
+bool csv_table_name(csv_table *table, const char *column);
 /* Set a cell, with a new column if there is none of that name; false when out of memory. */
 bool csv_table_set(csv_table *table, size_t row, const char *column, const char *text);
 /* The shortest text that reads back as the number; empty for NaN. */

@@ -13,8 +13,10 @@
  *                 for the plot, and its last value
  *   growth        by, metrics, groups, from (default 0.1): exponent p of metric ~ step^p over the
  *                 steps from that share of the run on
- *   share_higher  by, axis, a, b, metric: share of the matrices whose metric is higher in a's run
- *                 than in b's, over pairs of runs; by group and step, sign test, median difference
+ *   share_higher  by, axis, a, b, metric, groups (default: all): share of the matrices whose metric
+ *                 is higher in a's run than in b's, over pairs of runs; of all these groups and of
+ *                 each, by step for the plot, and at the last step with sign test and median
+ *                 difference
  *
  * Results are rows of fit.csv (fit, item, quantity, value, low, high, count), and blocks of
  * figures.dat that plot.gp reads: a comment line with the block's name, then x, mean, least, most. */

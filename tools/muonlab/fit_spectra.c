@@ -235,33 +235,9 @@ static double value_in(const csv_table *spectra, row_range range, size_t like, c
 	return NAN;
 }
 
-static void count_pair(const fit_context *c, const lab_run *a, const lab_run *b,
-                       const char *metric, const char *group, double step, tally *t)
-{
-	const csv_table *spectra = &c->store->spectra;
-	row_range ours = rows_of(spectra, a->name), theirs = rows_of(spectra, b->name);
-	size_t higher = t->higher, all = t->higher + t->lower + t->ties;
-	for (size_t row = ours.from; row < ours.to; row++) {
-		if (csv_table_number(spectra, row, "step") != step ||
-		    (group && strcmp(csv_table_cell(spectra, row, "group"), group)))
-			continue;
-		double difference = csv_table_number(spectra, row, metric) -
-		                    value_in(spectra, theirs, row, metric);
-		if (isnan(difference))
-			continue;
-		t->higher += difference > 0;
-		t->lower += difference < 0;
-		t->ties += difference == 0;
-		fit_point_add(&t->differences, 0, difference);
-	}
-	all = t->higher + t->lower + t->ties - all;
-	if (all)
-		fit_point_add(&t->shares, 0, (double)(t->higher - higher) / (double)all);
-}
-
 typedef struct higher_keys {
-	const char **by;
-	size_t by_count;
+	const char **by, **groups;
+	size_t by_count, group_count;
 	const char *axis, *a, *b, *metric;
 } higher_keys;
 
@@ -272,8 +248,48 @@ static int read_higher(fit_context *c, higher_keys *k)
 	k->a = k->axis ? fit_text(c, "a", NULL) : NULL;
 	k->b = k->a ? fit_text(c, "b", NULL) : NULL;
 	k->metric = k->b ? fit_text(c, "metric", "svd_entropy") : NULL;
-	int code = k->metric ? fit_check_axes(c, k->by, k->by_count) : MUON_E_USAGE;
-	return code ? code : fit_check_axes(c, &k->axis, 1);
+	k->groups = k->metric ? fit_list(c, "groups", &k->group_count) : NULL;
+	int code = k->groups ? fit_check_axes(c, k->by, k->by_count) : MUON_E_USAGE;
+	if (!code)
+		code = fit_check_axes(c, &k->axis, 1);
+	if (!code && !k->group_count)
+		k->groups = all_groups(c, &k->group_count);
+	return code || k->groups ? code : fit_no_memory(c);
+}
+
+/* Is the group one of those looked at (all of them, for none)? */
+static bool is_chosen(const higher_keys *k, const char *group, const char *of)
+{
+	if (group)
+		return !strcmp(group, of);
+	for (size_t i = 0; i < k->group_count; i++)
+		if (!strcmp(k->groups[i], of))
+			return true;
+	return false;
+}
+
+static void count_pair(const fit_context *c, const lab_run *a, const lab_run *b,
+                       const higher_keys *k, const char *group, double step, tally *t)
+{
+	const csv_table *spectra = &c->store->spectra;
+	row_range ours = rows_of(spectra, a->name), theirs = rows_of(spectra, b->name);
+	size_t higher = t->higher, all = t->higher + t->lower + t->ties;
+	for (size_t row = ours.from; row < ours.to; row++) {
+		if (csv_table_number(spectra, row, "step") != step ||
+		    !is_chosen(k, group, csv_table_cell(spectra, row, "group")))
+			continue;
+		double difference = csv_table_number(spectra, row, k->metric) -
+		                    value_in(spectra, theirs, row, k->metric);
+		if (isnan(difference))
+			continue;
+		t->higher += difference > 0;
+		t->lower += difference < 0;
+		t->ties += difference == 0;
+		fit_point_add(&t->differences, 0, difference);
+	}
+	all = t->higher + t->lower + t->ties - all;
+	if (all)
+		fit_point_add(&t->shares, 0, (double)(t->higher - higher) / (double)all);
 }
 
 /* All pairs of runs of the item. False when out of memory. */
@@ -289,7 +305,7 @@ static bool count_item(fit_context *c, const higher_keys *k, const char *item, c
 		if (!its)
 			return false;
 		if (other && !strcmp(its, item))
-			count_pair(c, run, other, k->metric, group, step, t);
+			count_pair(c, run, other, k, group, step, t);
 	}
 	return !t->differences.failed && !t->shares.failed;
 }
@@ -363,18 +379,17 @@ static bool higher_cell(fit_context *c, const higher_keys *k, const char *item, 
 int fit_share_higher(fit_context *c)
 {
 	higher_keys k;
-	size_t step_count, item_count, group_count;
+	size_t step_count, item_count;
 	int code = read_higher(c, &k);
 	if (code)
 		return code;
 	const double *steps = list_steps(c, &step_count);
 	const char **items = fit_items(c, k.by, k.by_count, &item_count);
-	const char **groups = all_groups(c, &group_count);
-	bool good = steps && items && groups;
+	bool good = steps && items;
 	for (size_t i = 0; good && i < item_count; i++) {
 		good = higher_cell(c, &k, items[i], NULL, steps, step_count);
-		for (size_t g = 0; good && g < group_count; g++)
-			good = higher_cell(c, &k, items[i], groups[g], steps, step_count);
+		for (size_t g = 0; good && g < k.group_count; g++)
+			good = higher_cell(c, &k, items[i], k.groups[g], steps, step_count);
 	}
 	return good ? MUON_OK : fit_no_memory(c);
 }

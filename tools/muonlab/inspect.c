@@ -137,7 +137,7 @@ static int describe_model(csv_table *table, const mspec_checkpoint *checkpoint, 
 {
 	mspec_model_config config;
 	mspec_model *model = NULL;
-	int code = mspec_model_config_read(&config, mspec_info(checkpoint), err);
+	int code = mspec_model_config_read(&config, checkpoint, err);
 	if (!code)
 		code = mspec_model_create(&model, &config, err);
 	if (!code &&

@@ -156,14 +156,15 @@ static double last_training_loss(const csv_table *log)
 	return sum / (double)(log->row_count - from);
 }
 
-/* The last value of every column of the log. */
+/* The last value of every column of the log, but for what means something else in a row of runs: the
+ * learning rate there is the run's, and one step's loss is noise. */
 static bool take_last(csv_table *runs, size_t at, const csv_table *log)
 {
 	bool good = true;
 	for (size_t i = 0; i < log->column_count && good; i++) {
 		const char *last = "";
-		if (!strcmp(log->columns[i], "loss"))
-			continue; /* one step's is noise: train_loss */
+		if (!strcmp(log->columns[i], "loss") || !strcmp(log->columns[i], "lr"))
+			continue;
 		for (size_t row = 0; row < log->row_count; row++) {
 			const char *cell = csv_table_cell(log, row, log->columns[i]);
 			last = *cell ? cell : last;
@@ -200,6 +201,16 @@ static bool set_outcome(csv_table *runs, size_t row, const lab_run *run, const l
 	       csv_table_set(runs, row, "message", outcome->message);
 }
 
+/* The columns that say which run it is come first, whatever run ends first. */
+static bool name_columns(csv_table *runs, const lab_plan *plan)
+{
+	bool good = csv_table_name(runs, "run") && csv_table_name(runs, "stage");
+	for (size_t i = 0; i < plan->stage_count; i++)
+		for (size_t k = 0; k < plan->stages[i].axis_count && good; k++)
+			good = csv_table_name(runs, plan->stages[i].axes[k].name);
+	return good && csv_table_name(runs, "status");
+}
+
 static bool take(lab_store *store, lab_run *run, const csv_table *log, const csv_table *inspection,
                  const csv_table *spectra, const lab_outcome *outcome)
 {
@@ -208,6 +219,9 @@ static bool take(lab_store *store, lab_run *run, const csv_table *log, const csv
 	if (row == SIZE_MAX || !set_labels(&store->runs, row, run))
 		return false;
 	run->row = row;
+	const char *lr = lab_run_option(run, "lr");
+	if (lr && !csv_table_set(&store->runs, row, "lr", lr))
+		return false;
 	bool good = failed || !log->row_count || take_last(&store->runs, row, log);
 	good = good && (failed || take_inspection(&store->runs, row, inspection));
 	good = good && set_outcome(&store->runs, row, run, outcome);
@@ -217,8 +231,8 @@ static bool take(lab_store *store, lab_run *run, const csv_table *log, const csv
 	return good;
 }
 
-int lab_store_take(lab_store *store, lab_run *run, const char *folder,
-                   const lab_outcome *outcome, muon_error *err)
+int lab_store_take(lab_store *store, const lab_plan *plan, lab_run *run,
+                   const char *folder, const lab_outcome *outcome, muon_error *err)
 {
 	static const char *const files[TABLES] = {"log", "inspect", "spectra"};
 	csv_table tables[TABLES] = {{0}};
@@ -231,7 +245,8 @@ int lab_store_take(lab_store *store, lab_run *run, const char *folder,
 	snprintf(name, sizeof name, "%s", run->name);
 	for (size_t i = 0; i < TABLES && !code; i++)
 		csv_table_filter(table_of(store, i), is_other_run, name);
-	if (!code && !take(store, run, &tables[0], &tables[1], &tables[2], outcome))
+	if (!code && (!name_columns(&store->runs, plan) ||
+	              !take(store, run, &tables[0], &tables[1], &tables[2], outcome)))
 		code = no_memory(err);
 	for (size_t i = 0; i < TABLES; i++)
 		csv_table_release(&tables[i]);

@@ -28,8 +28,8 @@ typedef struct lab_outcome {
 
 /* Put what `run` left in `folder` (log.csv, inspect.csv, spectra.csv) in place of what the store had
  * of it. MUON_E_MEMORY, and what reading gives. */
-int lab_store_take(lab_store *store, lab_run *run, const char *folder,
-                   const lab_outcome *outcome, muon_error *err);
+int lab_store_take(lab_store *store, const lab_plan *plan, lab_run *run,
+                   const char *folder, const lab_outcome *outcome, muon_error *err);
 
 /* Write the CSV files, in the plan's order; results of runs that the plan no longer has stay, at the
  * end. */

@@ -4,7 +4,7 @@
 #include "corpora.h"
 #include "lab_options.h"
 #include "store.h"
-#include "trainer.h"
+#include "launch.h"
 
 #include "base/clock.h"
 #include "base/pool.h"
@@ -114,7 +114,7 @@ static void list_runs(const session *s)
 	double total = 0;
 	for (size_t i = 0; i < s->grid.count; i++) {
 		const lab_run *run = &s->grid.runs[i];
-		double cost = trainer_cost(run);
+		double cost = launch_cost(run);
 		if (!is_wanted(s, run))
 			continue;
 		printf("%-8s %-40s %10.3g flops  %s\n",
@@ -159,7 +159,7 @@ static void show_progress(session *s)
 	                                                  count_state(s, LAB_WAITING));
 	for (int i = 0; i < MOST_JOBS; i++)
 		if (s->jobs[i].pid) {
-			done += trainer_cost(s->jobs[i].run) * share_done(&s->jobs[i]);
+			done += launch_cost(s->jobs[i].run) * share_done(&s->jobs[i]);
 			muon_text_format(&label, " %s", s->jobs[i].run->name);
 		}
 	progress_update(&s->line, done, s->cost_wanted, label.failed ? "" : label.bytes);
@@ -213,14 +213,14 @@ static int end_job(session *s, job *j)
 	bool failed = !strcmp(j->outcome.status, "failed");
 	j->outcome.seconds = muon_seconds() - j->started;
 	j->outcome.command = j->command;
-	int code = lab_store_take(&s->store, run, j->folder, &j->outcome, s->err);
+	int code = lab_store_take(&s->store, &s->plan, run, j->folder, &j->outcome, s->err);
 	if (!code)
 		code = lab_store_write(&s->store, &s->grid, s->err);
 	run->state = failed ? LAB_FAILED : LAB_DONE;
 	run->diverged = !strcmp(j->outcome.status, "diverged");
 	s->ended++;
 	s->failed += failed;
-	s->cost_done += trainer_cost(run);
+	s->cost_done += launch_cost(run);
 	s->taken -= j->places;
 	if (!code)
 		report_end(s, j);
@@ -297,11 +297,11 @@ static int start_run(session *s, lab_run *run)
 	char **arguments;
 	bool resume = false;
 	muon_error err = {0};
-	int code = trainer_prepare(run, j->folder, &resume, &err);
+	int code = launch_prepare(run, j->folder, &resume, &err);
 	if (!code)
-		code = trainer_arguments(&arguments, &s->trainer, run, j->folder, resume,
+		code = launch_arguments(&arguments, &s->trainer, run, j->folder, resume,
 		                         &s->plan.memory, &err);
-	const char *line = code ? NULL : trainer_line(arguments, &s->plan.memory);
+	const char *line = code ? NULL : launch_line(arguments, &s->plan.memory);
 	if (!code && !line)
 		return no_memory(s);
 	if (code) {
@@ -516,7 +516,7 @@ static int run_all(session *s)
 		return code;
 	for (size_t i = 0; i < s->grid.count; i++)
 		if (s->grid.runs[i].state == LAB_WAITING && is_wanted(s, &s->grid.runs[i]))
-			s->cost_wanted += trainer_cost(&s->grid.runs[i]);
+			s->cost_wanted += launch_cost(&s->grid.runs[i]);
 	setenv("OPENBLAS_NUM_THREADS", "1", 1);
 	setenv("OMP_NUM_THREADS", "1", 1);
 	choose_signals(s);

@@ -1,6 +1,6 @@
 /* How muontrain is started for a run. */
-#ifndef MUONLAB_TRAINER_H
-#define MUONLAB_TRAINER_H
+#ifndef MUONLAB_LAUNCH_H
+#define MUONLAB_LAUNCH_H
 
 #include "grid.h"
 
@@ -12,17 +12,17 @@ typedef struct lab_trainer {
 /* The arguments, NULL-terminated, in `memory`: mpirun first where the run has ranks. `folder` is the
  * run's; `resume`: go on with what is in it. MUON_E_MEMORY, and MUON_E_OPEN if the checkpoint to
  * start from is gone. */
-int trainer_arguments(char ***arguments, const lab_trainer *trainer, const lab_run *run,
+int launch_arguments(char ***arguments, const lab_trainer *trainer, const lab_run *run,
                       const char *folder, bool resume, muon_arena *memory, muon_error *err);
 
 /* The arguments as one line that a shell takes; NULL when out of memory. */
-const char *trainer_line(char *const *arguments, muon_arena *memory);
+const char *launch_line(char *const *arguments, muon_arena *memory);
 
 /* Make the run's folder ready. *resume: the same settings left a checkpoint there to go on from;
  * anything else that a run left is removed. */
-int trainer_prepare(const lab_run *run, const char *folder, bool *resume, muon_error *err);
+int launch_prepare(const lab_run *run, const char *folder, bool *resume, muon_error *err);
 
 /* Model flops of the run, to tell how long it takes among others; at least 1. */
-double trainer_cost(const lab_run *run);
+double launch_cost(const lab_run *run);
 
 #endif

@@ -1,4 +1,4 @@
-#include "trainer.h"
+#include "launch.h"
 
 #include "corpora.h"
 #include "inspect.h"
@@ -82,7 +82,7 @@ static bool is_given(const lab_option *option, bool resume)
 	       (!resume || !strcmp(option->name, "corpus") || !strcmp(option->name, "threads"));
 }
 
-int trainer_arguments(char ***arguments, const lab_trainer *trainer, const lab_run *run,
+int launch_arguments(char ***arguments, const lab_trainer *trainer, const lab_run *run,
                       const char *folder, bool resume, muon_arena *memory, muon_error *err)
 {
 	argument_list list = {.memory = memory};
@@ -127,7 +127,7 @@ static void add_quoted(muon_text *line, const char *word)
 	muon_text_add(line, "'", 1);
 }
 
-const char *trainer_line(char *const *arguments, muon_arena *memory)
+const char *launch_line(char *const *arguments, muon_arena *memory)
 {
 	muon_text line = {0};
 	for (size_t i = 0; arguments[i]; i++) {
@@ -191,7 +191,7 @@ static int empty_folder(const char *folder, muon_error *err)
 	return code;
 }
 
-int trainer_prepare(const lab_run *run, const char *folder, bool *resume, muon_error *err)
+int launch_prepare(const lab_run *run, const char *folder, bool *resume, muon_error *err)
 {
 	char path[4300];
 	int code = make_folders(folder, err);
@@ -218,7 +218,7 @@ typedef struct size_option {
 	size_t field; /* int64_t of the configuration */
 } size_option;
 
-double trainer_cost(const lab_run *run)
+double launch_cost(const lab_run *run)
 {
 #define SIZE(name, field) {name, offsetof(mspec_model_config, field)}
 	static const size_option sizes[] = {
