@@ -33,7 +33,7 @@ $(BUILD)/tests/run_model: $(BUILD)/obj/tests/run_model.o $(BUILD)/libmuonspec.a 
 # ---- tests --------------------------------------------------------------------------------------
 .PHONY: test test-unit test-cli test-numbers test-bad-input test-mpi \
 	test-install
-test: test-cli test-numbers test-bad-input test-mpi test-install test-unit check-layers
+test: test-cli test-numbers test-bad-input test-lab test-mpi test-install test-unit check-layers
 	@echo "all tests passed"
 
 test-unit: $(UNIT)
@@ -55,6 +55,10 @@ test-install: all
 
 test-bad-input: $(BUILD)/muonspec | $(BUILD)/packages-test
 	@$(PYTHON) tests/bad_input.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"
+
+.PHONY: test-lab
+test-lab: $(addprefix $(BUILD)/,$(filter muonlab muontrain,$(TOOLS))) | $(BUILD)/packages-test
+	@$(PYTHON) tests/lab_runs.py $(BUILD)/muonlab $(BUILD)/muontrain
 
 .PHONY: check-layers test-sanitize test-valgrind
 check-layers:
