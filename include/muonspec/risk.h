@@ -83,6 +83,7 @@ typedef struct mspec_risk_options {
 	double lr, weight_decay;
 	double update_rms; /* NaN: 0.2, that of Muon's matched update and about AdamW's */
 	int threads;       /* 0: one per processor; at most 64 are used */
+	bool strict;       /* the first matrix that can't be read or holds NaN or Inf is an error */
 	/* Called from one thread at a time with entries done and in all and the matrix finished
 	 * last; return false to stop with MUON_E_INTERNAL. May be NULL. */
 	bool (*progress)(void *state, double done, double total, const char *name);
@@ -109,7 +110,7 @@ typedef struct mspec_risk_report {
  * updates and growth are then those between the two, matrices being matched by name and shape. A
  * matrix with NaN or Inf is a risk of range; one that can't be read is in `unjudged`. Both
  * checkpoints must stay open while the report is used. Same report for any number of threads.
- * MUON_E_MEMORY, MUON_E_USAGE for a bad groups file. */
+ * MUON_E_MEMORY, MUON_E_USAGE for a bad groups file; with `strict`, what is wrong with a matrix. */
 MUON_API int mspec_risk_judge(mspec_risk_report **out, mspec_checkpoint *checkpoint,
                               mspec_checkpoint *earlier, const mspec_risk_options *options,
                               muon_error *err);

@@ -314,6 +314,18 @@ static void explain_gaps(mspec_judging *j, const gathering *g)
 	report_unreadable(j, g);
 }
 
+static void refuse_bad_matrix(mspec_judging *j, const gathered *g)
+{
+	const muon_moments *all = &g->entries.moments;
+	if (g->code)
+		j->code = muon_fail(j->err, g->code, g->matrix->name, "%s",
+		                    g->reason ? g->reason : muon_error_text(g->code));
+	else if (all->nan || all->inf)
+		j->code = muon_fail(j->err, MUON_E_NONFINITE, g->matrix->name,
+		                    "%lld entries are NaN and %lld Inf", (long long)all->nan,
+		                    (long long)all->inf);
+}
+
 void mspec_judge_weights(mspec_judging *j)
 {
 	const mspec_risk_report *r = j->report;
@@ -324,6 +336,8 @@ void mspec_judge_weights(mspec_judging *j)
 	j->code = create_views(&g);
 	if (!j->code)
 		gather_all(&g);
+	for (size_t i = 0; i < g.views.count && !j->code && j->options->strict; i++)
+		refuse_bad_matrix(j, &g.matrices[i]);
 	for (size_t i = 0; i < g.views.count && !j->code; i++)
 		if (!g.matrices[i].code)
 			judge_matrix(j, &g.matrices[i]);

@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,12 @@ static const verb_spec verbs[] = {
      run_metrics},
     {"convert", VERB_CONVERT, "FROM TO", "Copy a checkpoint to HDF5 or safetensors, same bits", 2,
      2, true, run_convert},
+    {"risk", VERB_RISK, "CKPT...",
+     "What bf16 puts at risk, with verdicts; of several, the last two are compared", 1, INT_MAX,
+     true, run_risk},
+    {"forward", VERB_FORWARD, "CKPT --tokens FILE",
+     "Run the model on tokens in float32 and bf16: activations, attention logits, loss", 1, 1, true,
+     run_forward},
 };
 
 enum { VERBS = sizeof verbs / sizeof *verbs };

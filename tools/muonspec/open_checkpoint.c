@@ -20,7 +20,8 @@ int claim_output(char **temporary, const tool_options *options, const mspec_chec
 	const char *path = options->output;
 	*temporary = NULL;
 	if ((checkpoint && mspec_uses_file(checkpoint, path)) ||
-	    (options->groups_file && output_file_same(options->groups_file, path)))
+	    (options->groups_file && output_file_same(options->groups_file, path)) ||
+	    (options->tokens && output_file_same(options->tokens, path)))
 		return muon_fail(err, MUON_E_USAGE, path, "is a file to read; name another");
 	return output_file_claim(temporary, path, err);
 }

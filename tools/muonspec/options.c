@@ -1,47 +1,67 @@
 #include "options.h"
 
+#include <math.h>
 #include <unistd.h>
 
 #define FIELD(name) offsetof(tool_options, name)
 
 static const option_row option_rows[] = {
-    {"format", 'f', OPTION_CHOICE, VERB_LS | VERB_ANALYZE | VERB_METRICS, FIELD(format),
+    {"format", 'f', OPTION_CHOICE, VERB_LS | VERB_ANALYZE | VERB_METRICS | VERB_RISK | VERB_FORWARD, FIELD(format),
      "table|json|jsonl|csv", "how to print results (default: table)"},
     {"output", 'o', OPTION_TEXT, VERB_ANALYZE, FIELD(output), "FILE",
      "also write all singular values and metrics to this HDF5 file"},
+    {"output", 'o', OPTION_TEXT, VERB_FORWARD, FIELD(output), "FILE",
+     "also write the logits of the float32 run to this HDF5 file"},
+    {"tokens", 0, OPTION_TEXT, VERB_FORWARD, FIELD(tokens), "FILE",
+     "what to run the model on: integers in .npy; any other file byte by byte for a vocabulary of "
+     "256, else as a text of numbers"},
+    {"length", 'l', OPTION_INTEGER, VERB_FORWARD, FIELD(length), "N",
+     "tokens of a window, each run on its own (default: the model's context, at most 2048)"},
+    {"max-tokens", 0, OPTION_INTEGER, VERB_FORWARD, FIELD(max_tokens), "N",
+     "only the first N tokens (default: 16384)"},
+    {"lr", 0, OPTION_NUMBER, VERB_RISK, FIELD(lr), "RATE",
+     "learning rate (default: what the checkpoint says)"},
+    {"weight-decay", 0, OPTION_NUMBER, VERB_RISK, FIELD(weight_decay), "DECAY",
+     "decoupled weight decay (default: what the checkpoint says)"},
+    {"update-rms", 0, OPTION_NUMBER, VERB_RISK, FIELD(update_rms), "RMS",
+     "RMS of an update before the learning rate (default: 0.2, Muon's scaled to match AdamW)"},
+    {"limit", 0, OPTION_LIST, VERB_RISK, FIELD(limits), "KIND=WATCH,RISK",
+     "values from which on to watch and to call it a risk (may be repeated)"},
+    {"fail-on", 0, OPTION_CHOICE, VERB_RISK, FIELD(fail_on), "watch|risk",
+     "exit status 1 if there is a verdict as bad as this"},
     {"metrics", 'm', OPTION_TEXT, VERB_ANALYZE | VERB_METRICS, FIELD(metrics), "LIST",
      "only these metrics, separated by commas ('muonspec metrics' lists them)"},
     {"sort", 's', OPTION_TEXT, VERB_ANALYZE, FIELD(sort), "METRIC",
      "table: order rows by this metric, largest first; '-METRIC' smallest first"},
     {"top", 'k', OPTION_INTEGER, VERB_ANALYZE, FIELD(top), "K", "table: only the first K rows"},
-    {"all", 'a', OPTION_FLAG, VERB_ANALYZE, FIELD(all), NULL,
+    {"all", 'a', OPTION_FLAG, VERB_ANALYZE | VERB_RISK, FIELD(all), NULL,
      "table: every row, however many there are"},
-    {"include", 'i', OPTION_LIST, VERB_LS | VERB_ANALYZE, FIELD(include), "GLOB",
+    {"include", 'i', OPTION_LIST, VERB_LS | VERB_ANALYZE | VERB_RISK, FIELD(include), "GLOB",
      "only tensors or matrices whose name matches (may be repeated)"},
-    {"exclude", 'x', OPTION_LIST, VERB_LS | VERB_ANALYZE, FIELD(exclude), "GLOB",
+    {"exclude", 'x', OPTION_LIST, VERB_LS | VERB_ANALYZE | VERB_RISK, FIELD(exclude), "GLOB",
      "leave out those whose name matches (may be repeated)"},
     {"include-optimizer", 0, OPTION_FLAG, VERB_LS | VERB_ANALYZE, FIELD(include_optimizer), NULL,
      "analyze optimizer state (momentum, moments) too"},
-    {"groups", 'g', OPTION_TEXT, VERB_LS | VERB_ANALYZE, FIELD(groups_file), "FILE",
+    {"groups", 'g', OPTION_TEXT, VERB_LS | VERB_ANALYZE | VERB_RISK, FIELD(groups_file), "FILE",
      "group rules that go before the built-in ones: lines of 'GROUP GLOB'"},
     {"svd", 0, OPTION_CHOICE, VERB_ANALYZE, FIELD(svd), "gram|gesdd",
      "gram (default) is several times faster; gesdd resolves singular values "
      "below 1e-7 of the largest"},
-    {"threads", 't', OPTION_INTEGER, VERB_ANALYZE, FIELD(threads), "N",
+    {"threads", 't', OPTION_INTEGER, VERB_ANALYZE | VERB_RISK | VERB_FORWARD, FIELD(threads), "N",
      "workers (default: one per processor); results are the same bits"},
     {"max-memory", 0, OPTION_BYTES, VERB_ANALYZE, FIELD(max_memory), "SIZE",
      "working memory for matrices, such as 800M or 4G (default: half of the "
      "machine's); larger ones are reported as too_large"},
-    {"open-timeout", 0, OPTION_SECONDS, VERB_LS | VERB_ANALYZE | VERB_CONVERT, FIELD(open_timeout),
+    {"open-timeout", 0, OPTION_SECONDS, VERB_LS | VERB_ANALYZE | VERB_CONVERT | VERB_RISK | VERB_FORWARD, FIELD(open_timeout),
      "SECONDS", "give a file up when reading its structure, or one block, takes longer "
                 "(default: 20)"},
-    {"strict", 0, OPTION_FLAG, VERB_LS | VERB_ANALYZE, FIELD(strict), NULL,
+    {"strict", 0, OPTION_FLAG, VERB_LS | VERB_ANALYZE | VERB_RISK | VERB_FORWARD, FIELD(strict), NULL,
      "a tensor that can't be analyzed is an error (exit status 3 or 4)"},
-    {"progress", 0, OPTION_CHOICE, VERB_ANALYZE | VERB_CONVERT, FIELD(progress), "auto|always|never",
+    {"progress", 0, OPTION_CHOICE, VERB_ANALYZE | VERB_CONVERT | VERB_RISK | VERB_FORWARD, FIELD(progress), "auto|always|never",
      "progress on standard error (default: on a terminal)"},
     {"color", 0, OPTION_CHOICE, VERB_ALL, FIELD(color), "auto|always|never",
      "colours in tables (default: on a terminal, unless NO_COLOR is set)"},
-    {"width", 'w', OPTION_INTEGER, VERB_LS | VERB_ANALYZE, FIELD(width), "COLUMNS",
+    {"width", 'w', OPTION_INTEGER, VERB_LS | VERB_ANALYZE | VERB_RISK | VERB_FORWARD, FIELD(width), "COLUMNS",
      "width of tables (default: the terminal's, else $COLUMNS, else 80)"},
     {"quiet", 'q', OPTION_FLAG, VERB_ALL, FIELD(quiet), NULL, "no messages but errors"},
     {"verbose", 'v', OPTION_COUNTER, VERB_ALL, FIELD(verbose), NULL,
@@ -69,7 +89,9 @@ static int64_t half_of_memory(void)
 int parse_options(tool_options *options, const verb_spec *verb, int argc, char **argv, muon_error *err)
 {
 	const command c = command_of(verb);
-	*options = (tool_options){.open_timeout = 20, .max_memory = half_of_memory()};
+	*options = (tool_options){.open_timeout = 20, .max_memory = half_of_memory(), .fail_on = -1,
+	                          .lr = NAN, .weight_decay = NAN, .update_rms = NAN,
+	                          .max_tokens = 16384};
 	int code = parse_command(&c, options, argc, argv, &options->arguments,
 	                         &options->argument_count, err);
 	if (!code && !options->help && !options->version)
@@ -88,7 +110,8 @@ void print_help(FILE *to, const verb_spec *verb)
 	const command c = command_of(verb);
 	print_command_help(to, &c);
 	fprintf(to, "\nExit status: 0 done, 2 usage, 3 a file cannot be read or written, 4 numerical\n"
-	            "failure, 5 internal error or out of memory.\n");
+	            "failure, 5 internal error or out of memory%s.\n",
+	        verb->bit & VERB_RISK ? "; 1 a verdict that --fail-on names" : "");
 }
 
 void print_usage(FILE *to, const verb_spec *verbs, size_t count)

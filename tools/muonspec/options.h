@@ -10,6 +10,8 @@ typedef struct tool_options {
 	int format; /* output_format */
 	const char *output; /* file to write: of --output, or what convert makes */
 	text_list include, exclude;
+	text_list limits;   /* of risks: "KIND=WATCH,RISK" */
+	const char *tokens; /* file to run the model on */
 	const char *metrics; /* comma-separated, as given */
 	const char *sort;
 	const char *groups_file;
@@ -18,15 +20,28 @@ typedef struct tool_options {
 	int svd;      /* muon_svd_method */
 	int progress; /* when */
 	int color;    /* when */
+	int fail_on;  /* mspec_verdict - MSPEC_VERDICT_WATCH; -1: never */
 	int64_t threads, top, width;
+	int64_t length, max_tokens;
 	int64_t max_memory; /* bytes */
 	double open_timeout; /* seconds */
+	double lr, weight_decay, update_rms; /* NaN: not given */
 	char **arguments;
 	int argument_count;
 } tool_options;
 
 /* Verbs as bits, to say which options they take. */
-enum verb_bit { VERB_LS = 1, VERB_ANALYZE = 2, VERB_METRICS = 4, VERB_CONVERT = 8, VERB_ALL = 15 };
+enum verb_bit {
+	VERB_LS = 1,
+	VERB_ANALYZE = 2,
+	VERB_METRICS = 4,
+	VERB_CONVERT = 8,
+	VERB_RISK = 16,
+	VERB_FORWARD = 32,
+	VERB_ALL = 0xffff
+};
+
+enum { VERDICT = 1 };
 
 typedef struct verb_spec {
 	const char *name;
@@ -35,7 +50,8 @@ typedef struct verb_spec {
 	const char *summary;
 	int min_arguments, max_arguments;
 	bool reads_files; /* runs in a supervised child */
-	int (*run)(const tool_options *options, muon_error *err); /* returns a MUON_ code */
+	/* Returns a MUON_ code, or VERDICT: done, and what was found sets exit status 1. */
+	int (*run)(const tool_options *options, muon_error *err);
 } verb_spec;
 
 /* Fill `options` from argv (argv[0] is the verb). MUON_E_USAGE, saying what is wrong. Release them

@@ -42,6 +42,8 @@ void watch_reading(void *state, const char *what)
 
 static int report(const verb_spec *verb, const muon_error *err, int code)
 {
+	if (code == VERDICT)
+		return VERDICT;
 	if (code) {
 		fprintf(messages(), "muonspec %s: %s%s%s\n", verb->name, err->where,
 		        *err->where && strcmp(err->where, verb->name) ? ": " : "",
@@ -60,7 +62,7 @@ int run_verb(const verb_spec *verb, const tool_options *options)
 	snprintf(who, sizeof who, "muonspec %s", verb->name);
 	int flushed = flush_results(who);
 	int status = report(verb, &err, code);
-	return status ? status : flushed;
+	return flushed && code >= 0 ? flushed : status;
 }
 
 /* libhdf5 and the C library print to standard error when they break; our own line is enough. */

@@ -1,0 +1,118 @@
+#include "forward_output.h"
+#include "verbs.h"
+
+#include "common/progress.h"
+
+#include "base/memory.h"
+#include "base/output.h"
+
+#include <math.h>
+
+/* What the verb works with. */
+typedef struct material {
+	mspec_checkpoint *checkpoint;
+	mspec_model *model;
+	float *parameters;
+	int32_t *tokens;
+	int64_t count;
+	char *temporary; /* file of logits */
+} material;
+
+static int load(material *m, const tool_options *options, muon_error *err)
+{
+	int code = open_checkpoint(&m->checkpoint, options->arguments[0], err);
+	if (!code && options->output)
+		code = claim_output(&m->temporary, options, m->checkpoint, err);
+	if (!code)
+		code = mspec_model_load(&m->model, &m->parameters, m->checkpoint, err);
+	if (!code)
+		code = mspec_tokens_read(&m->tokens, &m->count, options->tokens,
+		                         mspec_model_config_of(m->model)->vocab,
+		                         options->max_tokens, err);
+	return code;
+}
+
+static void release(material *m)
+{
+	muon_free(m->temporary);
+	mspec_tokens_destroy(&m->tokens);
+	mspec_parameters_destroy(&m->parameters);
+	mspec_model_destroy(&m->model);
+	mspec_close(&m->checkpoint);
+}
+
+static bool show_progress(void *state, double share)
+{
+	progress_update(state, share, 1, "");
+	return true;
+}
+
+const char *forward_arithmetic(const mspec_forward_run *run)
+{
+	return run->bf16 ? "bf16" : "float32";
+}
+
+static int print(const mspec_forward *forward, const mspec_checkpoint_info *checkpoint,
+                 const tool_options *options, muon_error *err)
+{
+	switch (options->format) {
+	case FORMAT_JSON:
+		return forward_json(forward, checkpoint, options, err);
+	case FORMAT_JSONL:
+		return forward_jsonl(forward, checkpoint, options, err);
+	case FORMAT_CSV:
+		return forward_csv(forward, err);
+	default:
+		return forward_table(forward, checkpoint, options, err);
+	}
+}
+
+static int finish(const mspec_forward *forward, const material *m, const tool_options *options,
+                  muon_error *err)
+{
+	int code = MUON_OK;
+	if (m->temporary)
+		code = mspec_forward_write_logits(forward, m->temporary, err);
+	if (!code && m->temporary)
+		code = muon_output_commit(m->temporary, options->output, err);
+	if (!code)
+		code = print(forward, mspec_info(m->checkpoint), options, err);
+	if (!code && options->strict && !isfinite(forward->runs[0].loss))
+		code = muon_fail(err, MUON_E_NONFINITE, options->arguments[0],
+		                 "the model's loss is not finite");
+	return code;
+}
+
+static int run_model(const material *m, const tool_options *options, muon_error *err)
+{
+	progress_line line;
+	mspec_forward *forward;
+	const mspec_forward_options how = {.length = options->length,
+	                                   .threads = (int)options->threads,
+	                                   .keep_logits = m->temporary != NULL,
+	                                   .progress = show_progress,
+	                                   .progress_state = &line};
+	progress_start(&line, options->progress, options->quiet);
+	int code = mspec_forward_run_model(&forward, m->model, m->parameters, m->tokens, m->count,
+	                                   &how, err);
+	progress_end(&line);
+	if (!code)
+		code = finish(forward, m, options, err);
+	mspec_forward_destroy(&forward);
+	return code;
+}
+
+int run_forward(const tool_options *options, muon_error *err)
+{
+	material m = {0};
+	if (!options->tokens)
+		return muon_fail(err, MUON_E_USAGE, "forward",
+		                 "--tokens names the file of tokens to run the model on");
+	int code = load(&m, options, err);
+	if (!code)
+		code = run_model(&m, options, err);
+	if (code && m.temporary)
+		muon_output_discard(m.temporary, options->output);
+	release(&m);
+	return code;
+}

@@ -1,0 +1,180 @@
+#include "risk_output.h"
+#include "verbs.h"
+
+#include "common/nearest.h"
+#include "common/progress.h"
+
+#include "base/text.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- limits -------------------------------------------------------------------------------- */
+
+static int find_kind(const char *name, mspec_risk_kind *kind, muon_error *err)
+{
+	const char *names[MSPEC_RISK_KINDS];
+	char shown[128];
+	for (int k = 0; k < MSPEC_RISK_KINDS; k++) {
+		names[k] = mspec_risk_kind_name((mspec_risk_kind)k);
+		*kind = (mspec_risk_kind)k;
+		if (!strcmp(names[k], name))
+			return MUON_OK;
+	}
+	const char *near = nearest(name, names, MSPEC_RISK_KINDS);
+	return muon_fail(err, MUON_E_USAGE, "limit", "--limit: unknown kind '%s'%s%s%s",
+	                 muon_escape(shown, sizeof shown, name), near ? "; did you mean '" : "",
+	                 near ? near : "", near ? "'?" : "");
+}
+
+static bool parse_numbers(const char *text, mspec_risk_limits *limits)
+{
+	char *end;
+	limits->watch = strtod(text, &end);
+	if (end == text || *end != ',')
+		return false;
+	text = end + 1;
+	limits->risk = strtod(text, &end);
+	return end != text && !*end && !isnan(limits->watch) && !isnan(limits->risk);
+}
+
+/* "KIND=WATCH,RISK" */
+static int parse_limit(const char *text, mspec_risk_options *how, muon_error *err)
+{
+	char name[64], shown[128];
+	mspec_risk_limits limits;
+	mspec_risk_kind kind;
+	size_t length = strcspn(text, "=");
+	if (!text[length] || length >= sizeof name || !parse_numbers(text + length + 1, &limits))
+		return muon_fail(err, MUON_E_USAGE, "limit",
+		                 "--limit takes KIND=WATCH,RISK, not '%s'",
+		                 muon_escape(shown, sizeof shown, text));
+	snprintf(name, sizeof name, "%.*s", (int)length, text);
+	int code = find_kind(name, &kind, err);
+	if (code)
+		return code;
+	bool larger = mspec_risk_larger_is_worse(kind);
+	if (larger ? limits.risk < limits.watch : limits.risk > limits.watch)
+		return muon_fail(err, MUON_E_USAGE, "limit",
+		                 "--limit: for %s a risk is %s than what is to be watched", name,
+		                 larger ? "more" : "less");
+	how->limits[kind] = limits;
+	return MUON_OK;
+}
+
+static int parse_limits(const tool_options *options, mspec_risk_options *how, muon_error *err)
+{
+	int code = MUON_OK;
+	for (int k = 0; k < MSPEC_RISK_KINDS; k++)
+		how->limits[k] = mspec_risk_default_limits((mspec_risk_kind)k);
+	for (size_t i = 0; i < options->limits.count && !code; i++)
+		code = parse_limit(options->limits.items[i], how, err);
+	return code;
+}
+
+/* ---- checkpoints ----------------------------------------------------------------------------- */
+
+/* The last two of a run. */
+typedef struct last_two {
+	mspec_checkpoint *earlier, *latest; /* NULL: none */
+} last_two;
+
+/* By step where both say it, else in the order given. */
+static bool is_before(const mspec_checkpoint *a, const mspec_checkpoint *b)
+{
+	return mspec_info(a)->step < mspec_info(b)->step;
+}
+
+/* Takes `next` over. */
+static void keep_last(last_two *two, mspec_checkpoint *next)
+{
+	if (!two->latest || !is_before(next, two->latest)) {
+		mspec_close(&two->earlier);
+		*two = (last_two){two->latest, next};
+	} else if (!two->earlier || !is_before(next, two->earlier)) {
+		mspec_close(&two->earlier);
+		two->earlier = next;
+	} else {
+		mspec_close(&next);
+	}
+}
+
+static int open_last_two(last_two *two, const tool_options *options, muon_error *err)
+{
+	int code = MUON_OK;
+	*two = (last_two){0};
+	for (int i = 0; i < options->argument_count && !code; i++) {
+		mspec_checkpoint *next;
+		code = open_checkpoint(&next, options->arguments[i], err);
+		if (!code)
+			keep_last(two, next);
+	}
+	return code;
+}
+
+/* ---- the verb -------------------------------------------------------------------------------- */
+
+static bool show_progress(void *state, double done, double total, const char *name)
+{
+	progress_update(state, done, total, name);
+	return true;
+}
+
+static int print(const mspec_risk_report *report, const mspec_risk_options *how,
+                 const tool_options *options, muon_error *err)
+{
+	switch (options->format) {
+	case FORMAT_JSON:
+		return risk_json(report, how, err);
+	case FORMAT_JSONL:
+		return risk_jsonl(report, how, err);
+	case FORMAT_CSV:
+		return risk_csv(report, err);
+	default:
+		return risk_table(report, how, options, err);
+	}
+}
+
+static int judge_and_print(const last_two *two, const mspec_risk_options *how,
+                           const tool_options *options, muon_error *err)
+{
+	mspec_risk_report *report;
+	progress_start(how->progress_state, options->progress, options->quiet);
+	int code = mspec_risk_judge(&report, two->latest, two->earlier, how, err);
+	progress_end(how->progress_state);
+	if (code)
+		return code;
+	code = print(report, how, options, err);
+	bool found = options->fail_on >= 0 &&
+	             report->verdict >= (mspec_verdict)(MSPEC_VERDICT_WATCH + options->fail_on);
+	mspec_risk_destroy(&report);
+	return !code && found ? VERDICT : code;
+}
+
+int run_risk(const tool_options *options, muon_error *err)
+{
+	progress_line line;
+	last_two two;
+	mspec_risk_options how = {.view = {.include = options->include.items,
+	                                   .include_count = options->include.count,
+	                                   .exclude = options->exclude.items,
+	                                   .exclude_count = options->exclude.count,
+	                                   .groups_file = options->groups_file},
+	                          .lr = options->lr,
+	                          .weight_decay = options->weight_decay,
+	                          .update_rms = options->update_rms,
+	                          .threads = (int)options->threads,
+	                          .strict = options->strict,
+	                          .progress = show_progress,
+	                          .progress_state = &line};
+	int code = parse_limits(options, &how, err);
+	if (code)
+		return code;
+	code = open_last_two(&two, options, err);
+	if (!code)
+		code = judge_and_print(&two, &how, options, err);
+	mspec_close(&two.earlier);
+	mspec_close(&two.latest);
+	return code;
+}
