@@ -16,7 +16,7 @@ import tempfile
 import h5py
 import numpy as np
 
-TOKENS = 300  # more than one window of 128
+TOKENS = 160  # more than one window of 128
 WINDOW = 128
 
 

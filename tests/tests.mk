@@ -46,6 +46,7 @@ test-numbers: $(BUILD)/muonspec $(BUILD)/tests/run_model | $(BUILD)/packages-tes
 	@$(PYTHON) tests/compare_numpy.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"
 	@$(PYTHON) tests/same_report.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"
 	@$(PYTHON) tests/model_torch.py $(BUILD)/tests/run_model
+	@$(PYTHON) tests/forward_numpy.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"
 
 test-mpi: $(BUILD)/tests/mpi_communicator $(BUILD)/tests/mpi_optimizer
 	@$(PYTHON) tests/mpi.py $(BUILD)

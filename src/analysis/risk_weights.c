@@ -168,8 +168,9 @@ static void judge_held_growth(mspec_judging *j, const mspec_matrix *m, const rms
 	char *base =
 	    muon_arena_format(j->arena,
 	                      "the RMS %.3g is %.2g times %.3g, at which lr %.3g and decay "
-	                      "%.3g hold updates of RMS %.2g",
-	                      rms->now, ratio, rest, r->lr, r->weight_decay, r->update_rms);
+	                      "%.3g hold updates of RMS %.2g after some %.2g steps",
+	                      rms->now, ratio, rest, r->lr, r->weight_decay, r->update_rms,
+	                      1 / (r->lr * r->weight_decay));
 	bool known = !isnan(rms->before), grows = rms->now > rms->before;
 	mspec_verdict worst = !known  ? MSPEC_VERDICT_WATCH
 	                      : grows ? MSPEC_VERDICT_RISK

@@ -3,6 +3,8 @@ run help analyze
 run ls --help
 run metrics --help
 run convert --help
+run risk --help
+run forward --help
 
 # the same however one asks, and whatever else is on the line
 "$MUONSPEC" help analyze >help

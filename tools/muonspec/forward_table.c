@@ -19,10 +19,10 @@ static void print_head(const mspec_forward *f, const mspec_checkpoint_info *info
 	printf("\n%s parameters, %lld layers of %lld heads, %s\n",
 	       grouped_integer(a, sizeof a, f->parameters), (long long)f->layers,
 	       (long long)f->heads, f->config->family == MSPEC_FAMILY_LLAMA ? "Llama" : "DeepSeek");
-	printf("%s: %s targets in %s windows of %lld tokens\n",
+	printf("%s: %s targets in %s window%s of %lld tokens\n",
 	       muon_escape(text, sizeof text, options->tokens),
 	       grouped_integer(a, sizeof a, f->tokens), grouped_integer(b, sizeof b, f->windows),
-	       (long long)f->length);
+	       f->windows == 1 ? "" : "s", (long long)f->length);
 }
 
 static void number_cell(screen_table *table, double value)

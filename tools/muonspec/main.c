@@ -22,12 +22,10 @@ static const verb_spec verbs[] = {
      run_metrics},
     {"convert", VERB_CONVERT, "FROM TO", "Copy a checkpoint to HDF5 or safetensors, same bits", 2,
      2, true, run_convert},
-    {"risk", VERB_RISK, "CKPT...",
-     "What bf16 puts at risk, with verdicts; of several, the last two are compared", 1, INT_MAX,
-     true, run_risk},
-    {"forward", VERB_FORWARD, "CKPT --tokens FILE",
-     "Run the model on tokens in float32 and bf16: activations, attention logits, loss", 1, 1, true,
-     run_forward},
+    {"risk", VERB_RISK, "CKPT...", "Verdicts on what bf16 puts at risk; the last two are compared",
+     1, INT_MAX, true, run_risk},
+    {"forward", VERB_FORWARD, "CKPT", "Activations, logits and loss on tokens, in float32 and bf16",
+     1, 1, true, run_forward},
 };
 
 enum { VERBS = sizeof verbs / sizeof *verbs };

@@ -13,8 +13,8 @@ static const option_row option_rows[] = {
     {"output", 'o', OPTION_TEXT, VERB_FORWARD, FIELD(output), "FILE",
      "also write the logits of the float32 run to this HDF5 file"},
     {"tokens", 0, OPTION_TEXT, VERB_FORWARD, FIELD(tokens), "FILE",
-     "what to run the model on: integers in .npy; any other file byte by byte for a vocabulary of "
-     "256, else as a text of numbers"},
+     "what to run the model on, needed: integers in .npy; any other file byte by byte for a "
+     "vocabulary of 256, else as a text of numbers"},
     {"length", 'l', OPTION_INTEGER, VERB_FORWARD, FIELD(length), "N",
      "tokens of a window, each run on its own (default: the model's context, at most 2048)"},
     {"max-tokens", 0, OPTION_INTEGER, VERB_FORWARD, FIELD(max_tokens), "N",

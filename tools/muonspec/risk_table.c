@@ -236,5 +236,6 @@ int risk_table(const mspec_risk_report *r, const mspec_risk_options *how,
 		ok = print_findings(r, (mspec_risk_kind)k, options);
 	print_binades(&r->binades, options->verbose > 0);
 	print_unjudged(r, screen_width(options->width));
+	printf("\nVerdict: %s\n", mspec_verdict_name(r->verdict));
 	return ok ? MUON_OK : muon_fail(err, MUON_E_MEMORY, NULL, "out of memory");
 }

@@ -23,7 +23,7 @@ static int find_kind(const char *name, mspec_risk_kind *kind, muon_error *err)
 			return MUON_OK;
 	}
 	const char *near = nearest(name, names, MSPEC_RISK_KINDS);
-	return muon_fail(err, MUON_E_USAGE, "limit", "--limit: unknown kind '%s'%s%s%s",
+	return muon_fail(err, MUON_E_USAGE, NULL, "--limit: unknown kind '%s'%s%s%s",
 	                 muon_escape(shown, sizeof shown, name), near ? "; did you mean '" : "",
 	                 near ? near : "", near ? "'?" : "");
 }
@@ -47,8 +47,7 @@ static int parse_limit(const char *text, mspec_risk_options *how, muon_error *er
 	mspec_risk_kind kind;
 	size_t length = strcspn(text, "=");
 	if (!text[length] || length >= sizeof name || !parse_numbers(text + length + 1, &limits))
-		return muon_fail(err, MUON_E_USAGE, "limit",
-		                 "--limit takes KIND=WATCH,RISK, not '%s'",
+		return muon_fail(err, MUON_E_USAGE, NULL, "--limit takes KIND=WATCH,RISK, not '%s'",
 		                 muon_escape(shown, sizeof shown, text));
 	snprintf(name, sizeof name, "%.*s", (int)length, text);
 	int code = find_kind(name, &kind, err);
@@ -56,7 +55,7 @@ static int parse_limit(const char *text, mspec_risk_options *how, muon_error *er
 		return code;
 	bool larger = mspec_risk_larger_is_worse(kind);
 	if (larger ? limits.risk < limits.watch : limits.risk > limits.watch)
-		return muon_fail(err, MUON_E_USAGE, "limit",
+		return muon_fail(err, MUON_E_USAGE, NULL,
 		                 "--limit: for %s a risk is %s than what is to be watched", name,
 		                 larger ? "more" : "less");
 	how->limits[kind] = limits;
