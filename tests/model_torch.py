@@ -4,7 +4,8 @@
 usage: model_torch.py RUN_MODEL
 
 The models are written here once more, from the descriptions of Llama and DeepSeek-V3, on Hugging
-Face's names and layouts; nothing but the numbers is shared. Needs PyTorch; skips without."""
+Face's names and layouts; nothing but the numbers is shared. Needs PyTorch; skips without. Of the bf16
+mode, both sides round at the same places."""
 import subprocess
 import sys
 import tempfile
@@ -39,12 +40,51 @@ CASES = {
     "deepseek, no shared experts": dict(DEEPSEEK, shared_experts=0, dense_layers=0, top_k=1,
                                         layers=2),
 }
-# of logits, loss and gradients: distance in the Frobenius norm, relative
-TOLERANCE = {"f64": 1e-11, "f32": 3e-5}
+# of logits, loss and gradients: distance in the Frobenius norm, relative. Both sides' bf16 is rounded
+# float64, in which a single result rounded the other way, or at another place, would show
+TOLERANCE = {"f64": 1e-11, "f32": 3e-5, "bf16": 1e-11}
 
 
-def norm(x, gain, eps):
-    return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + eps) * gain
+def nearest_bf16(x):
+    mantissa, exponent = torch.frexp(x)
+    return torch.ldexp(torch.round(mantissa * 256) / 256, exponent)
+
+
+class Round(torch.autograd.Function):
+    """To bf16: the value, and on the way back its gradient."""
+
+    @staticmethod
+    def forward(context, x):
+        return nearest_bf16(x)
+
+    @staticmethod
+    def backward(context, gradient):
+        return nearest_bf16(gradient)
+
+
+class RoundedSoftmax(torch.autograd.Function):
+    """Backward goes by the rounded weights, which are what is kept."""
+
+    @staticmethod
+    def forward(context, x):
+        weights = nearest_bf16(x.softmax(-1))
+        context.save_for_backward(weights)
+        return weights
+
+    @staticmethod
+    def backward(context, gradient):
+        weights, = context.saved_tensors
+        gradient = nearest_bf16(gradient)
+        return weights * (gradient - (weights * gradient).sum(-1, keepdim=True))
+
+
+EXACT = dict(round=lambda x: x, softmax=lambda x: x.softmax(-1))
+BF16 = dict(round=Round.apply, softmax=RoundedSoftmax.apply)
+
+
+def norm(c, x, gain):
+    rstd = torch.rsqrt((x * x).mean(-1, keepdim=True) + c["norm_eps"])
+    return c["round"](x * rstd * gain)
 
 
 def angles(c, length, dim):
@@ -66,12 +106,18 @@ def rotate_neighbours(x, angle):
     return torch.view_as_real(turned).reshape(x.shape)
 
 
-def attention(q, k, v):
+def linear(c, x, *weights):
+    """Of each weight; the gradient of x is rounded once."""
+    x = c["round"](x)
+    return [c["round"](x @ weight.T) for weight in weights]
+
+
+def attention(c, q, k, v):
     """Causal; q, k, v [batch, heads, length, dim]."""
-    logits = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+    logits = c["round"](q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5)
     mask = torch.ones(logits.shape[-2:], dtype=torch.bool).triu(1)
-    weights = logits.masked_fill(mask, float("-inf")).softmax(-1)
-    return (weights @ v).transpose(1, 2).flatten(2)
+    weights = c["softmax"](logits.masked_fill(mask, float("-inf")))
+    return c["round"](weights @ v).transpose(1, 2).flatten(2)
 
 
 def heads(x, count):
@@ -80,57 +126,67 @@ def heads(x, count):
 
 def llama_attention(c, w, x):
     angle = angles(c, c["length"], c["head_dim"])
-    q, k, v = (heads(x @ w(f"self_attn.{p}_proj.weight").T, c[n])
-               for p, n in (("q", "heads"), ("k", "kv_heads"), ("v", "kv_heads")))
+    q, k, v = linear(c, x, *(w(f"self_attn.{p}_proj.weight") for p in "qkv"))
+    q, k, v = heads(q, c["heads"]), heads(k, c["kv_heads"]), heads(v, c["kv_heads"])
+    q, k = (c["round"](rotate_half(y, angle)) for y in (q, k))
     group = c["heads"] // c["kv_heads"]
-    k, v = rotate_half(k, angle).repeat_interleave(group, 1), v.repeat_interleave(group, 1)
-    return attention(rotate_half(q, angle), k, v) @ w("self_attn.o_proj.weight").T
+    k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
+    return linear(c, attention(c, q, k, v), w("self_attn.o_proj.weight"))[0]
 
 
 def latent_attention(c, w, x):
     nope, rope = c["nope_dim"], c["rope_dim"]
     angle = angles(c, c["length"], rope)
-    q = heads(x @ w("self_attn.q_proj.weight").T, c["heads"])
-    latent = x @ w("self_attn.kv_a_proj_with_mqa.weight").T
+    q, latent = linear(c, x, w("self_attn.q_proj.weight"),
+                       w("self_attn.kv_a_proj_with_mqa.weight"))
+    q = heads(q, c["heads"])
     latent, shared = latent.split([c["kv_rank"], rope], -1)
-    latent = norm(latent, w("self_attn.kv_a_layernorm.weight"), c["norm_eps"])
-    k_nope, v = heads(latent @ w("self_attn.kv_b_proj.weight").T, c["heads"]).split(
+    latent = norm(c, latent, w("self_attn.kv_a_layernorm.weight"))
+    k_nope, v = heads(linear(c, latent, w("self_attn.kv_b_proj.weight"))[0], c["heads"]).split(
         [nope, c["value_dim"]], -1)
-    shared = rotate_neighbours(shared.unsqueeze(1), angle).expand(-1, c["heads"], -1, -1)
-    q = torch.cat([q[..., :nope], rotate_neighbours(q[..., nope:], angle)], -1)
-    out = attention(q, torch.cat([k_nope, shared], -1), v)
-    return out @ w("self_attn.o_proj.weight").T
+    shared = c["round"](rotate_neighbours(shared.unsqueeze(1), angle))
+    q = c["round"](torch.cat([q[..., :nope], rotate_neighbours(q[..., nope:], angle)], -1))
+    k = c["round"](torch.cat([k_nope, shared.expand(-1, c["heads"], -1, -1)], -1))
+    out = attention(c, q, k, v)
+    return linear(c, out, w("self_attn.o_proj.weight"))[0]
 
 
-def mlp(w, x, part):
-    gate, up, down = (w(f"{part}.{p}_proj.weight") for p in ("gate", "up", "down"))
-    return (F.silu(x @ gate.T) * (x @ up.T)) @ down.T
+def mlp(c, w, x, part):
+    gate, up = linear(c, x, w(f"{part}.gate_proj.weight"), w(f"{part}.up_proj.weight"))
+    return linear(c, c["round"](F.silu(gate) * up), w(f"{part}.down_proj.weight"))[0]
 
 
 def mixture(c, w, x):
+    """The router's numbers are never rounded, but the gradient of its input is."""
     scores = (x @ w("mlp.gate.weight").T).sigmoid()
     chosen = (scores + w("mlp.gate.e_score_correction_bias")).topk(c["top_k"], -1).indices
     gates = torch.zeros_like(scores).scatter(-1, chosen, scores.gather(-1, chosen))
     if c["top_k"] > 1:
         gates = gates / gates.sum(-1, keepdim=True)
     gates = gates * c["routed_scale"]
-    y = sum(gates[..., e:e + 1] * mlp(w, x, f"mlp.experts.{e}") for e in range(c["experts"]))
-    return y + mlp(w, x, "mlp.shared_experts") if c["shared_experts"] else y
+    x = c["round"](x)
+    y = sum(gates[..., e:e + 1] * mlp(c, w, x, f"mlp.experts.{e}") for e in range(c["experts"]))
+    return c["round"](y + mlp(c, w, x, "mlp.shared_experts") if c["shared_experts"] else y)
 
 
 def model(c, tensors, tokens):
-    x = tensors["model.embed_tokens.weight"][tokens]
+    def whole(name):
+        """A weight, rounded; its gradient is not."""
+        x = tensors[name]
+        return x + (c["round"](x.detach()) - x.detach()) if "bias" not in name else x
+
+    x = c["round"](whole("model.embed_tokens.weight")[tokens])
     for layer in range(c["layers"]):
         def w(name):
-            return tensors[f"model.layers.{layer}.{name}"]
+            return whole(f"model.layers.{layer}.{name}")
         mix = latent_attention if c.get("deepseek") else llama_attention
-        x = x + mix(c, w, norm(x, w("input_layernorm.weight"), c["norm_eps"]))
-        y = norm(x, w("post_attention_layernorm.weight"), c["norm_eps"])
+        x = c["round"](x + mix(c, w, norm(c, x, w("input_layernorm.weight"))))
+        y = norm(c, x, w("post_attention_layernorm.weight"))
         is_dense = not c.get("deepseek") or layer < c["dense_layers"]
-        x = x + (mlp(w, y, "mlp") if is_dense else mixture(c, w, y))
-    x = norm(x, tensors["model.norm.weight"], c["norm_eps"])
-    head = "model.embed_tokens.weight" if c.get("tied_head") else "lm_head.weight"
-    return x @ tensors[head].T
+        x = c["round"](x + (mlp(c, w, y, "mlp") if is_dense else mixture(c, w, y)))
+    x = norm(c, x, whole("model.norm.weight"))
+    return linear(c, x, whole("model.embed_tokens.weight" if c.get("tied_head")
+                              else "lm_head.weight"))[0]
 
 
 # ---- numbers ------------------------------------------------------------------------------------
@@ -176,6 +232,7 @@ def ours(c, settings, precision, tensors, tokens, targets):
 def theirs(c, tensors, trained, tokens, targets):
     for name, x in tensors.items():
         x.requires_grad_(bool(trained[name]))
+        x.grad = None
     logits = model(c, tensors, torch.tensor(tokens))
     loss = F.cross_entropy(logits.flatten(0, 1), torch.tensor(targets).flatten(), reduction="sum",
                            ignore_index=-1)
@@ -196,9 +253,10 @@ def check(label, c):
     tensors, trained = make_tensors(c, settings, random)
     tokens = random.integers(0, c["vocab"], (c["sequences"], c["length"]))
     targets = random.integers(-1, c["vocab"], tokens.shape)
-    loss, logits, gradients = theirs(c, tensors, trained, tokens, targets)
     wrong = []
     for precision, tolerance in TOLERANCE.items():
+        rounded = dict(c, **(BF16 if precision == "bf16" else EXACT))
+        loss, logits, gradients = theirs(rounded, tensors, trained, tokens, targets)
         found = ours(c, settings, precision, tensors, tokens, targets)
         errors = {"loss": abs(found[0] - loss) / loss, "logits": distance(found[1], logits)}
         errors.update((n, distance(found[2][n], gradients[n])) for n in gradients)

@@ -1,7 +1,8 @@
 /* Runs a model on numbers from files, for model_torch.py.
  *
  *     run_model tensors KEY=VALUE...                   its tensors: name, trained, dims
- *     run_model f32|f64|bf16 IN OUT KEY=VALUE...       loss, logits and gradients
+ *     run_model f32|f64|bf16 IN OUT KEY=VALUE...       loss, logits and gradients; bf16: rounded to
+ *                                                      it, in float64
  *
  * Keys are the fields of mspec_model_config, and sequences, length. IN: the parameters (float64), the
  * tokens and the targets (int32). OUT: loss sum, logits, gradient of the loss sum (float64). */
@@ -105,7 +106,7 @@ static void write_output(const numbers *n, const char *path)
 
 /* ---- runs ----------------------------------------------------------------------------------- */
 
-static void run_float64(numbers *n, const mspec_model *model)
+static void run_float64(numbers *n, const mspec_model *model, bool bf16)
 {
 	const mspec_batch batch = {n->sequences, n->length, true};
 	mspec_workspace_f64 workspace;
@@ -118,6 +119,7 @@ static void run_float64(numbers *n, const mspec_model *model)
 	    .tokens = n->tokens,
 	    .targets = n->targets,
 	    .batch = batch,
+	    .bf16 = bf16,
 	    .logits = n->logits,
 	    .loss_scale = 1,
 	};
@@ -126,7 +128,7 @@ static void run_float64(numbers *n, const mspec_model *model)
 	mspec_workspace_release_f64(&workspace);
 }
 
-static void run_float32(numbers *n, const mspec_model *model, bool bf16)
+static void run_float32(numbers *n, const mspec_model *model)
 {
 	float *parameters = allocate(n->parameter_count, sizeof(float));
 	float *gradient = allocate(n->parameter_count, sizeof(float));
@@ -142,7 +144,6 @@ static void run_float32(numbers *n, const mspec_model *model, bool bf16)
 	    .targets = n->targets,
 	    .sequences = n->sequences,
 	    .length = n->length,
-	    .bf16 = bf16,
 	    .logits = logits,
 	    .gradient = gradient,
 	    .loss_scale = 1,
@@ -180,10 +181,10 @@ int main(int argc, char **argv)
 		n.logits = allocate(n.logit_count, sizeof(double));
 		n.gradient = allocate(n.parameter_count, sizeof(double));
 		muon_blas_single_thread();
-		if (!strcmp(argv[1], "f64"))
-			run_float64(&n, model);
+		if (!strcmp(argv[1], "f32"))
+			run_float32(&n, model);
 		else
-			run_float32(&n, model, !strcmp(argv[1], "bf16"));
+			run_float64(&n, model, !strcmp(argv[1], "bf16"));
 		write_output(&n, argv[3]);
 	}
 	muon_free(n.parameters);
