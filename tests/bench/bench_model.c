@@ -2,9 +2,10 @@
  *
  *     bench_model [--quick]      --quick measures each for a shorter time
  *
- * Model flops are those of mspec_model_token_flops; the share is of sgemm's rate on as many threads
- * at a time, which is measured around each timing and whose median counts. */
-#include "base/clock.h"
+ * Times are processor time, of the thread that takes most, so that other programs disturb them less;
+ * with the machine to itself that is the clock's. Model flops are those of mspec_model_token_flops;
+ * the share is of sgemm's rate on as many threads at a time, measured before and after. The best of
+ * each counts. */
 #include "base/memory.h"
 #include "base/pool.h"
 #include "base/random.h"
@@ -15,12 +16,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum {
 	GEMM = 1024, /* size of the sgemm that sets the rate */
+	GEMMS = 3,   /* timed together */
 	THREADS = 2,
-	ROUNDS = 3,          /* timings of each; the least time counts */
-	BATCH_TOKENS = 2048, /* of one micro-batch */
+	BATCH_TOKENS = 512, /* of one micro-batch */
 };
 
 static void demand(int code, const char *what)
@@ -38,18 +40,47 @@ static void *allocate(int64_t count, size_t size)
 	return block;
 }
 
-static int compare_doubles(const void *a, const void *b)
+/* ---- time ----------------------------------------------------------------------------------- */
+
+/* The same work on each of so many threads. */
+typedef struct team {
+	void (*work)(void *state, size_t thread);
+	void *state;
+	double seconds[THREADS];
+} team;
+
+static double processor_seconds(void)
 {
-	const double *x = a, *y = b;
-	return (*x > *y) - (*x < *y);
+	struct timespec t;
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static bool run_member(void *state, size_t task, int worker)
+{
+	(void)worker;
+	team *t = state;
+	const double start = processor_seconds();
+	t->work(t->state, task);
+	t->seconds[task] = processor_seconds() - start;
+	return true;
+}
+
+/* Processor time of the thread that took most. */
+static double time_of(int threads, void (*work)(void *state, size_t thread), void *state)
+{
+	team t = {.work = work, .state = state};
+	double most = 0;
+	muon_pool_run(threads, (size_t)threads, run_member, &t);
+	for (int i = 0; i < threads; i++)
+		most = t.seconds[i] > most ? t.seconds[i] : most;
+	return most;
 }
 
 /* ---- rate of sgemm -------------------------------------------------------------------------- */
 
 typedef struct gemm {
 	float *a[THREADS], *b[THREADS], *c[THREADS];
-	double rates[2 * ROUNDS];
-	int count;
 } gemm;
 
 static void gemm_setup(gemm *g)
@@ -76,21 +107,18 @@ static void gemm_release(gemm *g)
 	}
 }
 
-static bool multiply(void *state, size_t task, int worker)
+static void multiply(void *state, size_t thread)
 {
-	(void)worker;
 	gemm *g = state;
-	for (int i = 0; i < 8; i++)
+	for (int i = 0; i < GEMMS; i++)
 		cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, GEMM, GEMM, GEMM, 1,
-			    g->a[task], GEMM, g->b[task], GEMM, 0, g->c[task], GEMM);
-	return true;
+			    g->a[thread], GEMM, g->b[thread], GEMM, 0, g->c[thread], GEMM);
 }
 
-static void gemm_measure(gemm *g, int threads)
+/* Flops a second of all threads. */
+static double gemm_rate(gemm *g, int threads)
 {
-	const double start = muon_seconds();
-	muon_pool_run(threads, (size_t)threads, multiply, g);
-	g->rates[g->count++] = threads * 16.0 * GEMM * GEMM * GEMM / (muon_seconds() - start);
+	return threads * GEMMS * 2.0 * GEMM * GEMM * GEMM / time_of(threads, multiply, g);
 }
 
 /* ---- a model -------------------------------------------------------------------------------- */
@@ -144,50 +172,49 @@ static void bench_release(bench *b)
 	mspec_model_destroy(&b->model);
 }
 
-static bool run_model(void *state, size_t task, int worker)
+static void run_model(void *state, size_t thread)
 {
-	(void)worker;
 	bench *b = state;
-	demand(mspec_model_run(b->model, b->workspaces[task], &b->passes[task]), "mspec_model_run");
-	return true;
+	demand(mspec_model_run(b->model, b->workspaces[thread], &b->passes[thread]),
+	       "mspec_model_run");
 }
 
-/* Least seconds of one run on each thread. */
-static double bench_time(bench *b, gemm *g, int threads, bool backward, bool bf16, double seconds)
+static double smaller(double a, double b)
 {
-	double best = 0;
+	return a < b ? a : b;
+}
+
+static double larger(double a, double b)
+{
+	return a > b ? a : b;
+}
+
+/* Least seconds of one run on each thread; *sgemm becomes the best rate, if better than before. */
+static double bench_time(bench *b, gemm *g, int threads, bool backward, bool bf16, double seconds,
+                         double *sgemm)
+{
 	for (int t = 0; t < THREADS; t++) {
 		b->passes[t].gradient = backward ? b->gradients[t] : NULL;
 		b->passes[t].bf16 = bf16;
 	}
-	g->count = 0;
-	muon_pool_run(threads, (size_t)threads, run_model, b);
-	for (int i = 0; i < ROUNDS; i++) {
-		gemm_measure(g, threads);
-		const double start = muon_seconds();
-		double now = start;
-		int runs = 0;
-		while (runs++ == 0 || now - start < seconds / ROUNDS) {
-			const double before = now;
-			muon_pool_run(threads, (size_t)threads, run_model, b);
-			now = muon_seconds();
-			if (best == 0 || now - before < best)
-				best = now - before;
-		}
-		gemm_measure(g, threads);
+	double best = time_of(threads, run_model, b); /* the first finds no memory mapped */
+	*sgemm = larger(*sgemm, gemm_rate(g, threads));
+	for (double spent = 0, now; spent < seconds; spent += now) {
+		now = time_of(threads, run_model, b);
+		best = smaller(best, now);
 	}
-	qsort(g->rates, (size_t)g->count, sizeof *g->rates, compare_doubles);
+	*sgemm = larger(*sgemm, gemm_rate(g, threads));
 	return best;
 }
 
 static void report(bench *b, gemm *g, const char *preset, int threads, bool bf16, double seconds)
 {
 	const double tokens = (double)threads * BATCH_TOKENS;
-	const double forward = bench_time(b, g, threads, false, bf16, seconds / 3);
-	const double whole = bench_time(b, g, threads, true, bf16, seconds);
+	double sgemm = 0;
+	const double forward = bench_time(b, g, threads, false, bf16, seconds / 3, &sgemm);
+	const double whole = bench_time(b, g, threads, true, bf16, seconds, &sgemm);
 	const double rate = tokens / whole *
 			    mspec_model_token_flops(b->model, b->passes[0].length);
-	const double sgemm = g->rates[g->count / 2];
 	printf("| %-10s | %7.2f | %-8s | %7d | %10.0f | %10.0f | %7.1f | %8.1f | %4.0f%% |\n", preset,
 	       (double)mspec_model_parameter_count(b->model) / 1e6, bf16 ? "bf16" : "float32",
 	       threads, tokens / forward, tokens / whole, rate / 1e9, sgemm / 1e9,
@@ -205,8 +232,8 @@ int main(int argc, char **argv)
 	gemm g = {0};
 	muon_blas_single_thread();
 	gemm_setup(&g);
-	printf("Models on micro-batches of %d tokens, one a thread, %s.\n\n", BATCH_TOKENS,
-	       muon_blas_description());
+	printf("Models on micro-batches of %d tokens, one a thread, %s; processor time.\n\n",
+	       BATCH_TOKENS, muon_blas_description());
 	printf("| model      | params  | rounding | threads |  forward/s |    train/s |   GF/s | "
 	       "sgemm's | share |\n"
 	       "|            |       M |          |         |     tokens |     tokens |        | "
@@ -217,8 +244,8 @@ int main(int argc, char **argv)
 		bench b = {0};
 		bench_setup(&b, *name);
 		for (int threads = 1; threads <= THREADS; threads++)
-			report(&b, &g, *name, threads, false, quick ? 0.5 : 3);
-		report(&b, &g, *name, THREADS, true, quick ? 0.5 : 3);
+			report(&b, &g, *name, threads, false, quick ? 0.3 : 4);
+		report(&b, &g, *name, THREADS, true, quick ? 0.3 : 4);
 		bench_release(&b);
 	}
 	gemm_release(&g);
