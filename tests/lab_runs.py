@@ -117,8 +117,9 @@ PLAN = {
          "axes": [{"name": "method", "values": [
              {"label": "muon", "options": {"optimizer": "muon"}},
              {"label": "adamw", "options": {"optimizer": "adamw", "no-nesterov": True}}]},
-             {"name": "seed", "values": [1, 2, 3]}],
+             {"name": "seed", "values": [1, 2, 3, 4]}],
          "best": {"stage": "tune", "option": "lr", "match": {"optimizer": "method"}},
+         "except": [{"method": "muon", "seed": "4"}, {"method": "adamw", "seed": "4"}],
          "spectra": ["rms", "svd_entropy"]},
         {"name": "more", "axes": [{"name": "method", "values": [{"label": "muon"}]}],
          "options": {"lr": 0.7}, "start": {"stage": "main", "match": ["method"]}}],
@@ -319,6 +320,8 @@ BAD = [
      "lr must be a number, a string or true"),
     ('{"experiment": "a", "stages": [{"name": "a", "best": {"stage": "b", "option": "lr"}}]}', 2,
      "best must refer to an earlier stage"),
+    ('{"experiment": "a", "stages": [{"name": "a", "axes": [{"name": "lr", "values": [1]}], "except": '
+     '[{"lr": "2"}]}]}', 2, "lr of except: no such axis or label"),
     ('{"experiment": "a", "stages": [{"name": "b"}, {"name": "a", "start": {"stage": "b", "match": '
      '["lr"]}}]}', 2, "no such axis"),
     ('{"experiment": "a", "stages": [{"name": "a", "axes": [{"name": "x", "values": '

@@ -64,6 +64,23 @@ static bool make_run(lab_run *run, const lab_stage *stage, size_t index, muon_ar
 	return true;
 }
 
+/* Is it a hole in the grid? */
+static bool is_hole(const lab_run *run)
+{
+	const json_t *except = run->stage->except;
+	for (size_t i = 0; i < json_array_size(except); i++) {
+		json_t *hole = json_array_get(except, i), *label;
+		const char *axis;
+		bool all = true;
+		json_object_foreach(hole, axis, label)
+			all = all && !strcmp(run->labels[lab_stage_axis(run->stage, axis)],
+			                     json_string_value(label));
+		if (all)
+			return true;
+	}
+	return false;
+}
+
 static int compare_names(const void *a, const void *b)
 {
 	return strcmp(*(const char *const *)a, *(const char *const *)b);
@@ -100,9 +117,12 @@ int lab_grid_make(lab_grid *grid, lab_plan *plan, muon_error *err)
 		return no_memory(err);
 	for (size_t i = 0; i < plan->stage_count; i++) {
 		size_t count = runs_of_stage(&plan->stages[i]);
-		for (size_t k = 0; k < count; k++)
-			if (!make_run(&grid->runs[grid->count++], &plan->stages[i], k, &plan->memory))
+		for (size_t k = 0; k < count; k++) {
+			lab_run *run = &grid->runs[grid->count];
+			if (!make_run(run, &plan->stages[i], k, &plan->memory))
 				return no_memory(err);
+			grid->count += !is_hole(run);
+		}
 	}
 	return check_names(grid, err);
 }

@@ -238,6 +238,10 @@ double launch_cost(const lab_run *run)
 		int64_t *field = (int64_t *)(void *)((char *)&config + sizes[i].field);
 		*field = isnan(value) ? *field : (int64_t)value;
 	}
+	if (lab_options_find(&sized->options, "hidden") || lab_options_find(&sized->options, "heads")) {
+		config.head_dim = config.heads > 0 ? config.hidden / config.heads : 0; /* as muontrain */
+		config.kv_heads = config.heads;
+	}
 	if (mspec_model_create(&model, &config, NULL))
 		return fmax(1, 128 * sequences);
 	double length = lab_run_number(run, "length", (double)config.context);

@@ -326,6 +326,34 @@ static int read_spectra(reading *r, const json_t *from, lab_stage *stage)
 	return stage->spectra_count ? MUON_OK : wrong(r, "spectra", "must be a list of metrics");
 }
 
+/* Does the axis have the label? */
+static bool has_label(const lab_stage *stage, const char *axis, const char *label)
+{
+	size_t at = lab_stage_axis(stage, axis);
+	for (size_t i = 0; at < stage->axis_count && i < stage->axes[at].count; i++)
+		if (!strcmp(stage->axes[at].values[i].label, label))
+			return true;
+	return false;
+}
+
+static int read_except(reading *r, const json_t *from, lab_stage *stage)
+{
+	if (from && !json_is_array(from))
+		return wrong(r, "except", "must be a list of objects");
+	for (size_t i = 0; i < json_array_size(from); i++) {
+		json_t *hole = json_array_get(from, i), *label;
+		const char *axis;
+		if (!json_object_size(hole))
+			return wrong(r, "except", "must hold objects of axes and labels");
+		json_object_foreach(hole, axis, label)
+			if (!json_is_string(label) ||
+			    !has_label(stage, axis, json_string_value(label)))
+				return wrong(r, axis, "of except: no such axis or label");
+	}
+	stage->except = from;
+	return MUON_OK;
+}
+
 static int read_ranks(reading *r, const json_t *ranks, lab_stage *stage)
 {
 	if (!ranks)
@@ -338,7 +366,7 @@ static int read_ranks(reading *r, const json_t *ranks, lab_stage *stage)
 static int read_stage(reading *r, json_t *from, lab_stage *stage)
 {
 	int code = check_keys(r, from, "stages",
-	                      " name options axes best start spectra ranks ");
+	                      " name options axes except best start spectra ranks ");
 	if (!code)
 		code = read_word(r, from, "name", &stage->name);
 	if (code)
@@ -353,6 +381,8 @@ static int read_stage(reading *r, json_t *from, lab_stage *stage)
 		code = read_ranks(r, json_object_get(from, "ranks"), stage);
 	if (!code)
 		code = read_axes(r, json_object_get(from, "axes"), stage);
+	if (!code)
+		code = read_except(r, json_object_get(from, "except"), stage);
 	if (!code)
 		code = read_reference(r, stage, "best", json_object_get(from, "best"), true,
 		                      &stage->best);

@@ -25,6 +25,8 @@
  *            {"optimizer": "method"} matches its optimizer with this stage's method); `metric` is
  *            another column of the results to compare than held_out_loss
  *   start    {"stage", "match"}: begin with the weights of that run's last checkpoint
+ *   except   holes in the grid: [{"optimizer": "adamw", "decay": "none"}] leaves out the runs with
+ *            all of these labels
  *   spectra  metrics of every matrix of every checkpoint, kept with the results
  *   ranks    processes of a distributed run, started with mpirun (also as an option of an axis)
  * A corpus "@code" is the files of `corpora` one after another, in order of their names, at most so
@@ -71,6 +73,7 @@ typedef struct lab_stage {
 	lab_axis *axes;
 	size_t axis_count;
 	lab_reference best, start;
+	const json_t *except; /* an array of objects, axis to label; NULL: none */
 	const char **spectra; /* metrics; NULL: no spectra */
 	size_t spectra_count;
 } lab_stage;

@@ -2,6 +2,7 @@
 
 #include "analysis/columns_file.h"
 #include "base/output.h"
+#include "base/statistics.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -156,21 +157,42 @@ static double last_training_loss(const csv_table *log)
 	return sum / (double)(log->row_count - from);
 }
 
-/* The last value of every column of the log, but for what means something else in a row of runs: the
- * learning rate there is the run's, and one step's loss is noise. */
-static bool take_last(csv_table *runs, size_t at, const csv_table *log)
+static double median_of(const csv_table *log, const char *column, double *values)
 {
-	bool good = true;
-	for (size_t i = 0; i < log->column_count && good; i++) {
-		const char *last = "";
-		if (!strcmp(log->columns[i], "loss") || !strcmp(log->columns[i], "lr"))
-			continue;
-		for (size_t row = 0; row < log->row_count; row++) {
-			const char *cell = csv_table_cell(log, row, log->columns[i]);
-			last = *cell ? cell : last;
-		}
-		good = csv_table_set(runs, at, log->columns[i], last);
+	size_t count = 0;
+	for (size_t row = 0; row < log->row_count; row++) {
+		double value = csv_table_number(log, row, column);
+		if (!isnan(value))
+			values[count++] = value;
 	}
+	return muon_median(values, count);
+}
+
+static const char *last_of(const csv_table *log, const char *column)
+{
+	const char *last = "";
+	for (size_t row = 0; row < log->row_count; row++) {
+		const char *cell = csv_table_cell(log, row, column);
+		last = *cell ? cell : last;
+	}
+	return last;
+}
+
+/* The last value of every column of the log, the median of times and speeds; not what means something
+ * else in a row of runs: the learning rate there is the run's, and one step's loss is noise. */
+static bool take_columns(csv_table *runs, size_t at, const csv_table *log)
+{
+	double *values = muon_alloc(log->row_count + 1, sizeof *values);
+	bool good = values != NULL;
+	for (size_t i = 0; i < log->column_count && good; i++) {
+		const char *name = log->columns[i];
+		if (!strcmp(name, "loss") || !strcmp(name, "lr"))
+			continue;
+		good = strstr(name, "second")
+		           ? csv_table_set_number(runs, at, name, median_of(log, name, values))
+		           : csv_table_set(runs, at, name, last_of(log, name));
+	}
+	muon_free(values);
 	return good && csv_table_set_number(runs, at, "train_loss", last_training_loss(log));
 }
 
@@ -222,7 +244,7 @@ static bool take(lab_store *store, lab_run *run, const csv_table *log, const csv
 	const char *lr = lab_run_option(run, "lr");
 	if (lr && !csv_table_set(&store->runs, row, "lr", lr))
 		return false;
-	bool good = failed || !log->row_count || take_last(&store->runs, row, log);
+	bool good = failed || !log->row_count || take_columns(&store->runs, row, log);
 	good = good && (failed || take_inspection(&store->runs, row, inspection));
 	good = good && set_outcome(&store->runs, row, run, outcome);
 	good = good && (failed || take_curve(store, log, run));
