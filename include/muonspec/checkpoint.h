@@ -73,6 +73,11 @@ MUON_API void mspec_close(mspec_checkpoint **checkpoint);
 
 /* Valid until the checkpoint is closed. */
 MUON_API const mspec_checkpoint_info *mspec_info(const mspec_checkpoint *checkpoint);
+/* A root attribute of an HDF5 file: NaN, or NULL, where it is absent, of another type, or the format
+ * has no attributes. Text lives as long as the checkpoint. */
+MUON_API double mspec_attribute_number(const mspec_checkpoint *checkpoint, const char *name);
+MUON_API const char *mspec_attribute_text(mspec_checkpoint *checkpoint, const char *name);
+
 MUON_API size_t mspec_tensor_count(const mspec_checkpoint *checkpoint);
 MUON_API const mspec_tensor *mspec_tensor_at(const mspec_checkpoint *checkpoint, size_t index);
 /* Index of the tensor of this name; SIZE_MAX if there is none. */

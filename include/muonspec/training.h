@@ -42,14 +42,21 @@ typedef struct mspec_training {
 } mspec_training;
 
 /* Write a checkpoint to `path` (HDF5) under a temporary name, then rename. MUON_E_WRITE: what was at
- * `path` before is still there. */
+ * `path` before is still there. The optimizer's state tensor "NAME" becomes "optimizer/NAME", its
+ * count of steps the attribute `optimizer_steps`. */
 MUON_API int mspec_training_save(const char *path, const mspec_training *training, muon_error *err);
 
-/* Read it back: every tensor of `tensors` is filled (MUON_E_FORMAT naming one that is missing or of
- * another shape), numbers by name into `values` (NaN where the file has none), the optimizer's state
- * if an optimizer is given. */
+/* Read it back: every tensor of `tensors` is filled (MUON_E_FORMAT naming one that is missing, or of
+ * another shape or type), numbers by name into `values` (NaN where the file has none), the
+ * optimizer's state if an optimizer is given; texts are not looked at. With a comm rank 0 reads and
+ * the others get a copy. After a failure tensors may be filled in part, the optimizer is as
+ * before. */
 MUON_API int mspec_training_load(const char *path, const mspec_training *training, double *values,
                                  muon_error *err);
+
+/* Write a checkpoint again without its optimizer's state, which only the newest of a run needs. Same
+ * care as in saving; a file without state is left alone. */
+MUON_API int mspec_training_strip(const char *path, muon_error *err);
 
 #ifdef __cplusplus
 }

@@ -319,6 +319,16 @@ const mspec_checkpoint_info *mspec_info(const mspec_checkpoint *checkpoint)
 	return &checkpoint->info;
 }
 
+double mspec_attribute_number(const mspec_checkpoint *checkpoint, const char *name)
+{
+	return checkpoint->reader->number ? checkpoint->reader->number(checkpoint, name) : NAN;
+}
+
+const char *mspec_attribute_text(mspec_checkpoint *checkpoint, const char *name)
+{
+	return checkpoint->reader->text ? checkpoint->reader->text(checkpoint, name) : NULL;
+}
+
 size_t mspec_tensor_count(const mspec_checkpoint *checkpoint)
 {
 	return checkpoint->count;

@@ -2,9 +2,11 @@
 #define _XOPEN_SOURCE 700 /* realpath */
 #include "checkpoint/hdf5_library.h"
 #include "checkpoint/layout.h"
+#include "checkpoint/writer.h"
 
 #include <errno.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -287,10 +289,87 @@ static void close_checkpoint(mspec_checkpoint *checkpoint)
 	H5E_END_TRY
 }
 
+/* The checkpoint's own file is the last of the list. */
+static hid_t open_root(const mspec_checkpoint *checkpoint)
+{
+	const h5_state *h5 = checkpoint->file;
+	const h5_file *file = h5->files;
+	while (file->next)
+		file = file->next;
+	return H5Oopen(file->id, "/", h5->links);
+}
+
+static double root_number(const mspec_checkpoint *checkpoint, const char *name)
+{
+	double value = NAN;
+	H5E_BEGIN_TRY
+	{
+		hid_t root = open_root(checkpoint);
+		if (root >= 0)
+			value = mspec_h5_read_number(root, name);
+		mspec_h5_close(root);
+	}
+	H5E_END_TRY
+	return value;
+}
+
+static const char *root_text(mspec_checkpoint *checkpoint, const char *name)
+{
+	const char *value = NULL;
+	H5E_BEGIN_TRY
+	{
+		hid_t root = open_root(checkpoint);
+		if (root >= 0)
+			value = mspec_h5_read_text(root, name, &checkpoint->arena);
+		mspec_h5_close(root);
+	}
+	H5E_END_TRY
+	return value;
+}
+
+/* The name of the root's attribute, and how many there are. */
+static bool attribute_name(const mspec_checkpoint *from, hsize_t index, char *name, size_t capacity,
+                           hsize_t *count)
+{
+	bool found = false;
+	H5E_BEGIN_TRY
+	{
+		H5O_info_t info;
+		hid_t root = open_root(from);
+		*count = root >= 0 && H5Oget_info2(root, &info, H5O_INFO_NUM_ATTRS) >= 0
+		             ? info.num_attrs
+		             : 0;
+		if (index < *count)
+			found = H5Aget_name_by_idx(root, ".", H5_INDEX_NAME, H5_ITER_INC, index,
+			                           name, capacity, H5P_DEFAULT) > 0;
+		mspec_h5_close(root);
+	}
+	H5E_END_TRY
+	return found;
+}
+
+int mspec_hdf5_copy_attributes(mspec_hdf5_writer *writer, mspec_checkpoint *from, muon_error *err)
+{
+	char name[256];
+	hsize_t count = 1;
+	int code = MUON_OK;
+	for (hsize_t i = 0; i < count && !code; i++) {
+		if (!attribute_name(from, i, name, sizeof name, &count))
+			continue;
+		const char *text = root_text(from, name);
+		code = text ? mspec_hdf5_attribute_text(writer, NULL, name, text, err)
+		            : mspec_hdf5_attribute_number(writer, NULL, name,
+		                                          root_number(from, name), err);
+	}
+	return code;
+}
+
 const mspec_reader mspec_reader_hdf5 = {
     .format = "hdf5",
     .sniff = sniff,
     .open = open_quietly,
     .read = read_elements,
     .close = close_checkpoint,
+    .number = root_number,
+    .text = root_text,
 };

@@ -19,6 +19,9 @@ typedef struct mspec_reader {
 	int (*read)(mspec_checkpoint *checkpoint, size_t index, int64_t first, int64_t count,
 	            void *buffer, muon_error *err);
 	void (*close)(mspec_checkpoint *checkpoint); /* also after a failed open, with any state */
+	/* Root attributes; NULL in a format that has none. */
+	double (*number)(const mspec_checkpoint *checkpoint, const char *name);
+	const char *(*text)(mspec_checkpoint *checkpoint, const char *name);
 } mspec_reader;
 
 extern const mspec_reader mspec_reader_hdf5, mspec_reader_safetensors, mspec_reader_npz,

@@ -28,6 +28,8 @@ int mspec_hdf5_attribute_text(mspec_hdf5_writer *writer, const char *object, con
                               const char *value, muon_error *err);
 int mspec_hdf5_attribute_number(mspec_hdf5_writer *writer, const char *object, const char *name,
                                 double value, muon_error *err); /* int64 if it is whole */
+/* Give the root the texts and numbers that are attributes of another HDF5 file's root. */
+int mspec_hdf5_copy_attributes(mspec_hdf5_writer *writer, mspec_checkpoint *from, muon_error *err);
 /* Complete the file; MUON_E_WRITE when anything failed. *writer becomes NULL either way. */
 int mspec_hdf5_finish(mspec_hdf5_writer **writer, muon_error *err);
 /* Give up; leaves whatever was written for the caller to unlink. NULL-safe. */

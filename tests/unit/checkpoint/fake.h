@@ -21,7 +21,8 @@ static void fake_close(mspec_checkpoint *checkpoint)
 	(void)checkpoint;
 }
 
-static const mspec_reader fake_reader = {"fake", NULL, NULL, fake_read, fake_close};
+static const mspec_reader fake_reader = {
+    .format = "fake", .read = fake_read, .close = fake_close};
 
 static inline mspec_checkpoint *fake_checkpoint(const char *layout)
 {
