@@ -134,6 +134,29 @@ $(addprefix $(BUILD)/,$(TOOLS)): $(BUILD)/libmuonspec.a $(BUILD)/libmuon.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(SANITIZE) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LDLIBS)
 
+# ---- corpora ------------------------------------------------------------------------------------
+# King James Bible, in the public domain, without the verses' numbers; and to fine-tune on something
+# else Perl's documentation in English (GPL or Artistic). They are read from the machine, not shipped.
+PACKAGES_CORPUS = bible-kjv perl-doc
+$(BUILD)/packages-corpus: Makefile
+	$(call install_missing,$(PACKAGES_CORPUS))
+	@mkdir -p $(@D) && touch $@
+
+$(BUILD)/corpus/kjv.txt: | $(BUILD)/packages-corpus
+	$(call say,TEXT,$@)
+	@mkdir -p $(@D)
+	$(Q)set -o pipefail; bible -f gen1:1-rev22:21 | sed 's/^[^ ]* //' >$@.tmp && mv $@.tmp $@
+
+$(BUILD)/corpus/perl.txt: | $(BUILD)/packages-corpus
+	$(call say,TEXT,$@)
+	@mkdir -p $(@D)
+	$(Q)set -o pipefail; dpkg -L perl-doc | grep 'pod/perl.*\.pod$$' | \
+		grep -v 'perl\(cn\|jp\|ko\|tw\)\.pod$$' | LC_ALL=C sort | xargs -d '\n' cat >$@.tmp && \
+		mv $@.tmp $@
+
+.PHONY: corpus
+corpus: $(BUILD)/corpus/kjv.txt $(BUILD)/corpus/perl.txt
+
 # ---- run ----------------------------------------------------------------------------------------
 CKPT ?= $(lastword $(sort $(wildcard notebooks-data/example/*.h5)))
 
@@ -152,6 +175,7 @@ clean:
 help:
 	@echo 'make                the program and both libraries, in build/'
 	@echo 'make run [CKPT=F]   analyze the shipped example, or F'
+	@echo 'make corpus         the texts that muontrain learns by default, in build/corpus/'
 	@echo 'make test           every test that the machine allows'
 	@echo 'make bench          the tables of the README'
 	@echo 'make install        into PREFIX=/usr/local, under DESTDIR= if given; make uninstall'
