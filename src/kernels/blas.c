@@ -1,4 +1,8 @@
 #define _GNU_SOURCE /* MAP_ANONYMOUS */
+#include "base/clock.h"
+#include "base/memory.h"
+#include "base/pool.h"
+
 #include <muon/kernels.h>
 
 #include <cblas.h>
@@ -35,4 +39,38 @@ bool muon_blas_has_room(int threads, double bytes)
 void muon_blas_single_thread(void)
 {
 	openblas_set_num_threads(1);
+}
+
+/* ---- rate ---------------------------------------------------------------------------------- */
+
+enum { RATE_SIZE = 1024, RATE_TRIALS = 4 };
+
+/* The product of one thread: c = a b, of three matrices one behind another. */
+static bool multiply_once(void *state, size_t task, int worker)
+{
+	const size_t area = (size_t)RATE_SIZE * RATE_SIZE;
+	float *a = (float *)state + 3 * area * task;
+	(void)worker;
+	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, RATE_SIZE, RATE_SIZE, RATE_SIZE, 1, a,
+	            RATE_SIZE, a + area, RATE_SIZE, 0, a + 2 * area, RATE_SIZE);
+	return true;
+}
+
+double muon_sgemm_rate(int threads)
+{
+	const size_t area = (size_t)RATE_SIZE * RATE_SIZE, count = 3 * area * (size_t)threads;
+	float *matrices = muon_alloc_aligned(count, sizeof *matrices);
+	double best = 0;
+	if (!matrices)
+		return 0;
+	for (size_t i = 0; i < count; i++)
+		matrices[i] = (float)(i % 17) / 16;
+	for (int trial = 0; trial < RATE_TRIALS; trial++) {
+		double started = muon_seconds();
+		muon_pool_run(threads, (size_t)threads, multiply_once, matrices);
+		double rate = 2.0 * RATE_SIZE * (double)area * threads / (muon_seconds() - started);
+		best = rate > best ? rate : best;
+	}
+	muon_free_aligned(matrices);
+	return best / 1e9;
 }

@@ -262,6 +262,55 @@ int parse_command(const command *c, void *options, int argc, char **argv, char *
 	return MUON_OK;
 }
 
+/* The word of the choice, into `word`. */
+static void choice_word(char *word, size_t capacity, const char *choices, int index)
+{
+	for (; index > 0; index--)
+		choices += strcspn(choices, "|") + 1;
+	snprintf(word, capacity, "%.*s", (int)strcspn(choices, "|"), choices);
+}
+
+/* As short as it can be to be read back as the same number. */
+static void number_text(char *text, size_t capacity, double value)
+{
+	for (int digits = 6; digits <= 17; digits++) {
+		snprintf(text, capacity, "%.*g", digits, value);
+		if (strtod(text, NULL) == value)
+			return;
+	}
+}
+
+bool option_word(char *word, size_t capacity, const option_row *row, const void *options)
+{
+	const void *field = (const char *)options + row->field;
+	int used = snprintf(word, capacity, "--%s", row->name);
+	char *value = word + used + 1;
+	size_t room = capacity - (size_t)used - 1;
+	if (row->kind == OPTION_FLAG)
+		return *(const bool *)field;
+	word[used] = '=';
+	switch (row->kind) {
+	case OPTION_TEXT:
+		snprintf(value, room, "%s", *(const char *const *)field ? *(const char *const *)field : "");
+		return *(const char *const *)field != NULL;
+	case OPTION_INTEGER:
+	case OPTION_WHOLE:
+	case OPTION_BYTES:
+		snprintf(value, room, "%lld", (long long)*(const int64_t *)field);
+		return *(const int64_t *)field >= 0;
+	case OPTION_NUMBER:
+	case OPTION_SHARE:
+	case OPTION_SECONDS:
+		number_text(value, room, *(const double *)field);
+		return *(const double *)field >= 0;
+	case OPTION_CHOICE:
+		choice_word(value, room, row->argument, *(const int *)field);
+		return true;
+	default:
+		return false;
+	}
+}
+
 void release_lists(const command *c, void *options)
 {
 	for (size_t i = 0; i < c->count; i++)

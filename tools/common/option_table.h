@@ -62,6 +62,9 @@ int parse_command(const command *command, void *options, int argc, char **argv, 
                   int *argument_count, muon_error *err);
 /* Are there as many arguments as the command takes? MUON_E_USAGE. */
 int check_arguments(const command *command, char **arguments, int count, muon_error *err);
+/* The option as one word, "--name=value", into `word`, that parse_command makes the same value of;
+ * false for what has no value: a flag not given, NULL text, a number below 0. Not for lists. */
+bool option_word(char *word, size_t capacity, const option_row *row, const void *options);
 void release_lists(const command *command, void *options);
 
 /* The usage line, the summary and the options that the command takes. */
