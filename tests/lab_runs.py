@@ -32,7 +32,7 @@ with open(os.path.join(out, "calls"), "a") as calls:
     calls.write(" ".join(sys.argv[1:]) + "\n")
 lr = float(o.get("lr", 1))
 if lr == 99:
-    sys.stderr.write("muontrain: the loss is NaN at step 3\n")
+    sys.stderr.write('muontrain: the loss is NaN, "inf" before, at step 3\n')
     sys.exit(4)
 if lr == 98 and not os.path.exists("mended"):
     sys.stderr.write("muontrain: no \x1b[31msuch corpus\n")
@@ -148,12 +148,14 @@ def test_whole(bench):
     result = bench.run("--jobs", "2")
     check(result.returncode == 0, "run: %s" % result.stderr)
     check("13 of 13 runs are done" in result.stdout, "summary: %s" % result.stdout)
-    check("tune/muon-99: diverged: exit status 4: muontrain: the loss is NaN" in result.stderr,
+    check("tune/muon-99: diverged: exit status 4: muontrain: the loss is NaN, \"inf\" before" in result.stderr,
           "a diverged run is named")
     rows = {row["run"]: row for row in bench.rows()}
     check([r["run"] for r in bench.rows()][:3] == ["tune/muon-0.2", "tune/muon-0.1", "tune/muon-99"],
           "rows in the plan's order")
     check(rows["tune/muon-99"]["status"] == "diverged", "status diverged")
+    check(rows["tune/muon-99"]["message"] ==
+          'exit status 4: muontrain: the loss is NaN, "inf" before, at step 3', "its message")
     check(rows["main/muon-2"]["lr"] == "0.1", "the best lr is taken: %s" % rows["main/muon-2"])
     check(rows["main/adamw-1"]["settings"] ==
           "lr=0.1 model=llama-tiny no-nesterov optimizer=adamw seed=1 steps=20", "settings")
@@ -386,7 +388,8 @@ def test_real(bench):
             f.write("%d times %d is %d.\n" % (i % 89, i % 97, (i % 89) * (i % 97)))
     bench.put({"experiment": "real",
                "options": {"model": "llama-tiny", "layers": 1, "steps": 60, "batch": 4,
-                           "length": 32, "corpus": corpus, "checkpoint-steps": "0,20,60"},
+                           "length": 32, "corpus": corpus, "checkpoint-steps": "0,20,60",
+                           "eval-windows": 4, "eval-every": 30},
                "stages": [
                    {"name": "a", "axes": [{"name": "optimizer", "values": ["muon", "adamw"]},
                                           {"name": "seed", "values": [1, 2]}],
