@@ -1,0 +1,12 @@
+# Draws figure.svg from figures.dat (both written by muonlab fit). Colours after Okabe and Ito.
+set terminal svg size 900,380 font "sans,12" background "white"
+set output "figure.svg"
+set grid lc "#dddddd"
+set xlabel "step"
+set key outside right
+set logscale x
+runs = "adamw 0.05 0.1 0.2 0.4 0.8"
+colors = "#000000 #56b4e9 #0072b2 #009e73 #e69f00 #d55e00"
+set title "held-out loss (nats a byte) by update RMS"
+plot for [i=1:6] "figures.dat" index word(runs, i)."/held_out_loss" using 1:2:3:4 with yerrorlines lw 2 pt 7 ps 0.4 lc rgb word(colors, i) \
+     title i == 1 ? "AdamW" : "Muon ".word(runs, i)
