@@ -127,13 +127,15 @@ static void add_quoted(muon_text *line, const char *word)
 	muon_text_add(line, "'", 1);
 }
 
-const char *launch_line(char *const *arguments, muon_arena *memory)
+const char *launch_line(char *const *arguments, const char *program, muon_arena *memory)
 {
 	muon_text line = {0};
 	for (size_t i = 0; arguments[i]; i++) {
+		const char *slash = strrchr(arguments[i], '/');
+		bool trainer = !strcmp(arguments[i], program) && slash;
 		if (i)
 			muon_text_add(&line, " ", 1);
-		add_quoted(&line, arguments[i]);
+		add_quoted(&line, trainer ? slash + 1 : arguments[i]);
 	}
 	muon_text_add(&line, "", 0);
 	const char *copy = line.failed ? NULL : muon_arena_string(memory, line.bytes);

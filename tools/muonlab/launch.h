@@ -15,8 +15,9 @@ typedef struct lab_trainer {
 int launch_arguments(char ***arguments, const lab_trainer *trainer, const lab_run *run,
                       const char *folder, bool resume, muon_arena *memory, muon_error *err);
 
-/* The arguments as one line that a shell takes; NULL when out of memory. */
-const char *launch_line(char *const *arguments, muon_arena *memory);
+/* The arguments as one line that a shell takes, `program` without its folder; NULL when out of
+ * memory. */
+const char *launch_line(char *const *arguments, const char *program, muon_arena *memory);
 
 /* Make the run's folder ready. *resume: the same settings left a checkpoint there to go on from;
  * anything else that a run left is removed. */

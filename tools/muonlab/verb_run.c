@@ -301,7 +301,8 @@ static int start_run(session *s, lab_run *run)
 	if (!code)
 		code = launch_arguments(&arguments, &s->trainer, run, j->folder, resume,
 		                         &s->plan.memory, &err);
-	const char *line = code ? NULL : launch_line(arguments, &s->plan.memory);
+	const char *line = code ? NULL : launch_line(arguments, s->trainer.program,
+	                                             &s->plan.memory);
 	if (!code && !line)
 		return no_memory(s);
 	if (code) {
