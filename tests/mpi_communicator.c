@@ -107,6 +107,17 @@ static void check_broadcast(muon_comm *comm)
 	check(comm, muon_comm_barrier(comm, &err), &err);
 }
 
+/* A second communicator comes and goes without ending MPI. */
+static void check_second(muon_comm *comm)
+{
+	muon_comm *second;
+	muon_error err = {0};
+	check(comm, muon_comm_create_mpi(&second, NULL, NULL, &err), &err);
+	check_sums(second);
+	muon_comm_destroy(&second);
+	check_sums(comm);
+}
+
 static void check_collectives(muon_comm *comm)
 {
 	const size_t longest[] = {100, 113, (size_t)1 << 30};
@@ -116,6 +127,18 @@ static void check_collectives(muon_comm *comm)
 		check_sums(comm);
 		check_broadcast(comm);
 	}
+	check_second(comm);
+}
+
+/* Once ended, MPI can't be started again. */
+static int check_no_third(void)
+{
+	muon_comm *third;
+	muon_error err = {0};
+	if (muon_comm_create_mpi(&third, NULL, NULL, &err) == MUON_E_UNSUPPORTED && !third)
+		return 0;
+	fprintf(stderr, "mpi_communicator: MPI was started twice\n");
+	return 1;
 }
 
 static void check_large(muon_comm *comm)
@@ -203,7 +226,5 @@ int main(int argc, char **argv)
 	if (code)
 		fprintf(stderr, "mpi_communicator: rank %d: %s\n", rank, err.message);
 	muon_comm_destroy(&comm);
-	if (!code && rank == 0)
-		printf("%s: ok\n", mode);
-	return muon_exit_status(code);
+	return code ? muon_exit_status(code) : check_no_third();
 }
