@@ -37,6 +37,9 @@ if lr == 99:
 if lr == 98 and not os.path.exists("mended"):
     sys.stderr.write("muontrain: no \x1b[31msuch corpus\n")
     sys.exit(3)
+if "resume" in o and os.path.exists("other version"):
+    sys.stderr.write("muontrain: the run was started with another version\n")
+    sys.exit(2)
 if lr == 97 and not os.path.exists("mended"):
     os.kill(os.getpid(), signal.SIGKILL)
 def stop(*_):
@@ -261,6 +264,19 @@ def test_failures(bench):
     check(len(bench.rows()) == 5 and len(bench.calls("a/1")) == 1, "and only those")
 
 
+def test_other_version(bench):
+    """A checkpoint that muontrain refuses to go on from does not stop its run for ever."""
+    bench.put({"experiment": "try", "stages": [{"name": "a", "options": {"lr": 3}}]})
+    check(bench.run().returncode == 0, "a run")
+    os.unlink(os.path.join(bench.folder, "exp/runs.csv"))
+    bench.touch("other version")
+    result = bench.run()
+    check(result.returncode == 0 and "a: begins anew, for it can't go on: muontrain: the run was "
+          "started with another version" in result.stderr, "begins anew: %s" % result.stderr)
+    check([("--resume" in call) for call in bench.calls("a")] == [False, True, False],
+          "resumed in vain, then begun: %s" % bench.calls("a"))
+
+
 def wait_for(condition, what):
     until = time.time() + 20
     while not condition():
@@ -437,6 +453,7 @@ def main():
         test_fit(whole)
         test_changes(whole)
         test_failures(bench("failures"))
+        test_other_version(bench("version"))
         for how in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             test_interrupt(bench("interrupt-%d" % how), how)
         test_bad_plans(bench("plans"))

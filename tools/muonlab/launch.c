@@ -213,6 +213,13 @@ int launch_prepare(const lab_run *run, const char *folder, bool *resume, muon_er
 	return good ? MUON_OK : muon_fail(err, MUON_E_WRITE, path, "%s", strerror(errno));
 }
 
+void launch_forget(const char *folder)
+{
+	char path[4300];
+	snprintf(path, sizeof path, "%s/settings", folder);
+	unlink(path);
+}
+
 /* ---- cost -------------------------------------------------------------------------------- */
 
 typedef struct size_option {

@@ -23,6 +23,9 @@ const char *launch_line(char *const *arguments, const char *program, muon_arena 
  * anything else that a run left is removed. */
 int launch_prepare(const lab_run *run, const char *folder, bool *resume, muon_error *err);
 
+/* What is in the folder is not to be gone on with. */
+void launch_forget(const char *folder);
+
 /* Model flops of the run, to tell how long it takes among others; at least 1. */
 double launch_cost(const lab_run *run);
 

@@ -31,7 +31,7 @@ enum {
 typedef struct job {
 	lab_run *run;
 	pid_t pid; /* 0: this place is free */
-	bool inspecting;
+	bool inspecting, resumed;
 	int places;
 	double started;
 	const char *folder, *command;
@@ -283,24 +283,15 @@ static int places_of(const session *s, const lab_run *run)
 	return ranks < s->places ? (int)ranks : s->places;
 }
 
-static int start_run(session *s, lab_run *run)
+/* Start, or go on with, the training of a job. */
+static int start_training(session *s, job *j)
 {
-	job *j = free_job(s);
-	*j = (job){.run = run, .places = places_of(s, run), .started = muon_seconds()};
-	j->outcome = (lab_outcome){.status = "ok", .message = "", .command = ""};
-	j->folder = muon_arena_format(&s->plan.memory, "%s/%s", s->runs, run->name);
-	j->command = "";
-	if (!j->folder)
-		return no_memory(s);
-	run->state = LAB_RUNNING;
-	s->taken += j->places;
 	char **arguments;
-	bool resume = false;
 	muon_error err = {0};
-	int code = launch_prepare(run, j->folder, &resume, &err);
+	int code = launch_prepare(j->run, j->folder, &j->resumed, &err);
 	if (!code)
-		code = launch_arguments(&arguments, &s->trainer, run, j->folder, resume,
-		                         &s->plan.memory, &err);
+		code = launch_arguments(&arguments, &s->trainer, j->run, j->folder, j->resumed,
+		                        &s->plan.memory, &err);
 	const char *line = code ? NULL : launch_line(arguments, s->trainer.program,
 	                                             &s->plan.memory);
 	if (!code && !line)
@@ -311,6 +302,29 @@ static int start_run(session *s, lab_run *run)
 	}
 	j->command = line;
 	return start_program(s, j, arguments);
+}
+
+static int start_run(session *s, lab_run *run)
+{
+	job *j = free_job(s);
+	*j = (job){.run = run, .places = places_of(s, run), .started = muon_seconds(),
+	           .command = ""};
+	j->outcome = (lab_outcome){.status = "ok", .message = "", .command = ""};
+	j->folder = muon_arena_format(&s->plan.memory, "%s/%s", s->runs, run->name);
+	if (!j->folder)
+		return no_memory(s);
+	run->state = LAB_RUNNING;
+	s->taken += j->places;
+	return start_training(s, j);
+}
+
+/* Another muontrain than the one that left the checkpoint may not go on from it. */
+static int start_afresh(session *s, job *j, const char *why)
+{
+	fprintf(messages(), "muonlab run: %s: begins anew, for it can't go on: %s\n", j->run->name,
+	        why);
+	launch_forget(j->folder);
+	return start_training(s, j);
 }
 
 /* Start what can be started. */
@@ -344,6 +358,8 @@ static int follow_up(session *s, job *j, int status)
 		return j->inspecting ? end_job(s, j) : start_inspection(s, j);
 	char last[300];
 	child_last_words(last, sizeof last, output);
+	if (j->resumed && !j->inspecting && WIFEXITED(status) && WEXITSTATUS(status) == 2)
+		return start_afresh(s, j, last);
 	if (WIFSIGNALED(status))
 		snprintf(j->words, sizeof j->words, "killed by signal %d (%s)", WTERMSIG(status),
 		         strsignal(WTERMSIG(status)));
