@@ -42,6 +42,10 @@ for header in include/*/*.h; do
 		"$top/alone.c"
 done
 
+# the program in optim.h's first comment is this one
+sed -n '/^ \*     #include/,/^ \*\/$/s/^ \*\(     \)\{0,1\}//p' include/muon/optim.h | sed '$d' |
+	cmp -s - tests/installed/descend.c || fail "the program in optim.h is not descend.c"
+
 programs=0
 build_and_run() { # how, pkg-config's options
 	local how=$1 source name library
@@ -54,6 +58,8 @@ build_and_run() { # how, pkg-config's options
 		run "$name compiles, $how" "${cc[@]}" -D_POSIX_C_SOURCE=200809L "$source" \
 			-o "$top/$name" $(pkg-config "$@" $library) -lm
 		run "$name runs, $how" env "LD_LIBRARY_PATH=$lib" "$top/$name"
+		[ ! -e "${source%.c}.expected" ] || cmp -s "${source%.c}.expected" "$log" ||
+			fail "$name's output, $how"
 		programs=$((programs + 1))
 	done
 }

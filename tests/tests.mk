@@ -24,8 +24,8 @@ $(BUILD)/tests/mpi_%: $(BUILD)/obj/tests/mpi_%.o $(BUILD)/libmuon.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(SANITIZE) $^ -o $@ $(LDLIBS)
 
-# What model_torch.py runs.
-$(BUILD)/tests/run_model: $(BUILD)/obj/tests/run_model.o $(BUILD)/libmuonspec.a $(BUILD)/libmuon.a
+# What model_torch.py and optim_torch.py run.
+$(BUILD)/tests/run_%: $(BUILD)/obj/tests/run_%.o $(BUILD)/libmuonspec.a $(BUILD)/libmuon.a
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(SANITIZE) $^ -o $@ $(LDLIBS)
@@ -42,11 +42,13 @@ test-unit: $(UNIT)
 test-cli: $(BUILD)/muonspec | $(BUILD)/packages-test
 	@tests/cli/run $(BUILD)/muonspec
 
-test-numbers: $(BUILD)/muonspec $(BUILD)/tests/run_model | $(BUILD)/packages-test
+test-numbers: $(BUILD)/muonspec $(BUILD)/tests/run_model $(BUILD)/tests/run_optim \
+		| $(BUILD)/packages-test
 	@$(PYTHON) tests/compare_numpy.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"
 	@$(PYTHON) tests/same_report.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"
 	@$(PYTHON) tests/model_torch.py $(BUILD)/tests/run_model
 	@$(PYTHON) tests/forward_numpy.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"
+	@$(PYTHON) tests/optim_torch.py $(BUILD)/tests/run_optim
 
 test-mpi: $(BUILD)/tests/mpi_communicator $(BUILD)/tests/mpi_optimizer
 	@$(PYTHON) tests/mpi.py $(BUILD)

@@ -3,7 +3,43 @@
  * Parameters and gradients stay in the caller's buffers; the optimizer keeps the state. A complete
  * program:
  *
- *     EXAMPLE
+ *     #include <muon/optim.h>
+ *     #include <stdio.h>
+ *
+ *     enum { OUT = 2, IN = 3, STEPS = 200 };
+ *
+ *     int main(void)
+ *     {
+ *     	const float target[OUT][IN] = {{1, -2, 3}, {0, 1, 1}};
+ *     	float w[OUT][IN] = {{0}}, w_gradient[OUT][IN], b[OUT] = {0}, b_gradient[OUT];
+ *     	const muon_parameter parameters[] = {
+ *     	    {.name = "layer.weight", .rank = 2, .dims = {OUT, IN}, .dtype = MUON_F32,
+ *     	     .values = w, .gradient_dtype = MUON_F32, .gradient = w_gradient},
+ *     	    {.name = "layer.bias", .rank = 1, .dims = {OUT}, .dtype = MUON_F32,
+ *     	     .values = b, .gradient_dtype = MUON_F32, .gradient = b_gradient},
+ *     	};
+ *     	const muon_schedule schedule = {
+ *     	    .kind = MUON_SCHEDULE_COSINE, .lr = 0.5, .steps = STEPS, .warmup_steps = 10};
+ *     	muon_options options = MUON_OPTIONS_INIT;
+ *     	muon_optimizer *optimizer;
+ *     	muon_error err = {0};
+ *     	options.weight_decay = options.adamw_weight_decay = 0;
+ *     	int code = muon_optimizer_create(&optimizer, &options, parameters, 2, &err);
+ *     	for (int step = 0; !code && step < STEPS; step++) {
+ *     		for (int i = 0; i < OUT; i++) {
+ *     			b_gradient[i] = b[i] - 1;
+ *     			for (int j = 0; j < IN; j++)
+ *     				w_gradient[i][j] = w[i][j] - target[i][j];
+ *     		}
+ *     		code = muon_optimizer_step(optimizer, muon_schedule_lr(&schedule, step), &err);
+ *     	}
+ *     	if (code)
+ *     		fprintf(stderr, "%s: %s\n", err.where, err.message);
+ *     	else
+ *     		printf("%.2f %.2f %.2f, %.2f\n", w[0][0], w[0][1], w[0][2], b[0]);
+ *     	muon_optimizer_destroy(&optimizer);
+ *     	return muon_exit_status(code);
+ *     }
  */
 #ifndef MUON_OPTIM_H
 #define MUON_OPTIM_H
@@ -46,14 +82,16 @@ typedef struct muon_parameter {
 	int rank;
 	int64_t dims[MUON_MAX_RANK]; /* row-major, [out, in] */
 	muon_dtype dtype;            /* of values: MUON_F32; MUON_BF16, with a float32 master that the
-	                                optimizer keeps; MUON_F64 for reference */
+	                                optimizer makes of the values at creation, and keeps; MUON_F64
+	                                for reference, orthogonalised in float64 always */
 	void *values;
 	muon_dtype gradient_dtype;   /* MUON_F32 or MUON_BF16; MUON_F64 with MUON_F64 values */
 	const void *gradient;        /* same shape; never written to */
 	muon_role role;
 	muon_stack stack;
 	int heads;                   /* > 1: each matrix is so many equal blocks of rows, orthogonalised
-	                                one by one (per-head Muon) */
+	                                one by one (per-head Muon); under AdamW without meaning, as
+	                                splits are */
 	const int64_t *splits;       /* a fused matrix is blocks of so many rows (q, k, v), and `heads`
 	                                does not apply; NULL: not fused */
 	int split_count;
@@ -127,7 +165,8 @@ typedef struct muon_options {
 
 typedef struct muon_optimizer muon_optimizer;
 
-/* Make an optimizer over `count` parameters. Everything that steps need is allocated here.
+/* Make an optimizer over `count` parameters. Everything that steps need is allocated here. Sets BLAS
+ * to one thread in this process: the optimizer's own are over matrices.
  * MUON_E_USAGE for options or parameters that make no sense (empty or repeated names, shapes that
  * don't fit `heads` or `splits`, a NULL buffer), naming the parameter; MUON_E_UNSUPPORTED for a
  * precision that isn't there; MUON_E_MEMORY. */
@@ -139,7 +178,9 @@ MUON_API void muon_optimizer_destroy(muon_optimizer **optimizer);
 
 /* One step with learning rate lr (see muon_schedule_lr). A NaN or Inf in a gradient, or a moment
  * that would overflow, is MUON_E_NONFINITE with the parameter's name: nothing has been changed
- * then. Same bits for any number of threads. */
+ * then, nor for MUON_E_ARGUMENT (lr is negative, or not finite). After any other code the step may
+ * have ended half-way, and further ones are refused until a state is loaded. Same bits for any number
+ * of threads. Allocates nothing, but for the records that oneDNN keeps where it multiplies. */
 MUON_API int muon_optimizer_step(muon_optimizer *optimizer, double lr, muon_error *err);
 
 MUON_API int64_t muon_optimizer_steps(const muon_optimizer *optimizer); /* done so far */
@@ -153,12 +194,13 @@ MUON_API int muon_optimizer_set_statistics(muon_optimizer *optimizer, unsigned s
 /* What the last step did to a parameter. NaN: not applicable, or not asked for. */
 typedef struct muon_statistics {
 	double update_rms;          /* RMS of what lr multiplies: scale * O, or mh/(sqrt(vh) + eps) */
-	double weight_rms;          /* after the step */
+	double weight_rms;          /* after the step, of the values as stored */
 	double gradient_rms;
 	double effective_lr;        /* lr times the scale factor; of the first block */
 	double momentum_norm;       /* |M|_F; AdamW: |m|_F */
 	double orthogonality_error; /* |O O^T - I|_F / sqrt(k); the worst block */
-	double below_reach;         /* share of momentum's singular values below the iteration's reach */
+	double below_reach;         /* share of the singular values of what is orthogonalised (momentum
+	                               with Nesterov's mix) that are below the iteration's reach */
 } muon_statistics;
 /* MUON_E_ARGUMENT for an index out of range; before the first step everything is NaN. In a
  * distributed run the figures are of the whole parameter, on every rank. */
@@ -194,7 +236,8 @@ typedef int (*muon_state_fn)(void *context, const muon_state_tensor *tensor, muo
 MUON_API int muon_optimizer_save(muon_optimizer *optimizer, muon_state_fn put, void *context,
                                  muon_error *err);
 /* The way back: `get` fills every tensor (called on rank 0 alone). On failure the optimizer is as
- * before. bf16 values are set from their masters. */
+ * before; MUON_E_NONFINITE for NaN or Inf in a tensor, MUON_E_FORMAT for a negative second moment.
+ * bf16 values are set from their masters. */
 MUON_API int muon_optimizer_load(muon_optimizer *optimizer, muon_state_fn get, void *context,
                                  int64_t steps, muon_error *err);
 
@@ -214,7 +257,8 @@ typedef struct muon_schedule {
 	int64_t decay_steps;  /* of WSD: the last so many */
 } muon_schedule;
 
-/* Learning rate of step 0, 1, ... steps - 1. */
+/* Learning rate of step 0, 1, ... steps - 1. It would reach final_lr at `steps`, so that no step is
+ * spent at 0. */
 MUON_API double muon_schedule_lr(const muon_schedule *schedule, int64_t step);
 
 /* ---- QK-clip ---------------------------------------------------------------------------- */
@@ -234,8 +278,10 @@ typedef struct muon_qk_layer {
  * is above `threshold`, scale its queries by g^alpha and keys by g^(1-alpha), g = threshold/max
  * (MLA: rotating query rows by g, their shared key not at all). With grouped queries the shared key
  * head is scaled for the largest logit of its group and each query head makes up the rest. Masters
- * of bf16 parameters are scaled too. Negative and NaN logits clip nothing. *clipped (may be NULL)
- * receives how many heads were. */
+ * of bf16 parameters are scaled too. Negative and NaN logits clip nothing; an infinite one is
+ * MUON_E_NONFINITE. *clipped (may be NULL) receives how many heads were. Distributed: each rank brings
+ * the largest logits that it has seen. MUON_E_USAGE where a parameter is not a matrix of such heads,
+ * MUON_E_ARGUMENT; nothing has been changed then. */
 MUON_API int muon_optimizer_qk_clip(muon_optimizer *optimizer, const muon_qk_layer *layer,
                                     const double *max_logits, double threshold, double alpha,
                                     int *clipped, muon_error *err);
