@@ -81,19 +81,19 @@ typedef struct muon_parameter {
 	const char *name;
 	int rank;
 	int64_t dims[MUON_MAX_RANK]; /* row-major, [out, in] */
-	muon_dtype dtype;            /* of values: MUON_F32; MUON_BF16, with a float32 master that the
-	                                optimizer makes of the values at creation, and keeps; MUON_F64
+	muon_dtype dtype;            /* of values: MUON_F32; MUON_BF16, with a float32 master that
+	                                the optimizer makes of them at creation, and keeps; MUON_F64
 	                                for reference, orthogonalised in float64 always */
 	void *values;
 	muon_dtype gradient_dtype;   /* MUON_F32 or MUON_BF16; MUON_F64 with MUON_F64 values */
 	const void *gradient;        /* same shape; never written to */
 	muon_role role;
 	muon_stack stack;
-	int heads;                   /* > 1: each matrix is so many equal blocks of rows, orthogonalised
-	                                one by one (per-head Muon); under AdamW without meaning, as
-	                                splits are */
-	const int64_t *splits;       /* a fused matrix is blocks of so many rows (q, k, v), and `heads`
-	                                does not apply; NULL: not fused */
+	int heads;                   /* > 1: each matrix is so many equal blocks of rows,
+	                                orthogonalised one by one (per-head Muon); under AdamW
+	                                without meaning, as splits are */
+	const int64_t *splits;       /* a fused matrix is blocks of so many rows (q, k, v), and
+	                                `heads` does not apply; NULL: not fused */
 	int split_count;
 	bool no_decay;               /* leave out weight decay */
 } muon_parameter;
@@ -165,8 +165,8 @@ typedef struct muon_options {
 
 typedef struct muon_optimizer muon_optimizer;
 
-/* Make an optimizer over `count` parameters. Everything that steps need is allocated here. Sets BLAS
- * to one thread in this process: the optimizer's own are over matrices.
+/* Make an optimizer over `count` parameters. Everything that steps need is allocated here. Steps
+ * set BLAS to one thread in this process: the optimizer's own are over matrices.
  * MUON_E_USAGE for options or parameters that make no sense (empty or repeated names, shapes that
  * don't fit `heads` or `splits`, a NULL buffer), naming the parameter; MUON_E_UNSUPPORTED for a
  * precision that isn't there; MUON_E_MEMORY. */
@@ -179,8 +179,8 @@ MUON_API void muon_optimizer_destroy(muon_optimizer **optimizer);
 /* One step with learning rate lr (see muon_schedule_lr). A NaN or Inf in a gradient, or a moment
  * that would overflow, is MUON_E_NONFINITE with the parameter's name: nothing has been changed
  * then, nor for MUON_E_ARGUMENT (lr is negative, or not finite). After any other code the step may
- * have ended half-way, and further ones are refused until a state is loaded. Same bits for any number
- * of threads. Allocates nothing, but for the records that oneDNN keeps where it multiplies. */
+ * have ended half-way, and further ones are refused until a state is loaded. Same bits for any
+ * number of threads. Allocates nothing, but for the records that oneDNN keeps where it multiplies. */
 MUON_API int muon_optimizer_step(muon_optimizer *optimizer, double lr, muon_error *err);
 
 MUON_API int64_t muon_optimizer_steps(const muon_optimizer *optimizer); /* done so far */
@@ -199,8 +199,9 @@ typedef struct muon_statistics {
 	double effective_lr;        /* lr times the scale factor; of the first block */
 	double momentum_norm;       /* |M|_F; AdamW: |m|_F */
 	double orthogonality_error; /* |O O^T - I|_F / sqrt(k); the worst block */
-	double below_reach;         /* share of the singular values of what is orthogonalised (momentum
-	                               with Nesterov's mix) that are below the iteration's reach */
+	double below_reach;         /* share of the singular values of what is orthogonalised
+	                               (momentum with Nesterov's mix) that are below the iteration's
+	                               reach */
 } muon_statistics;
 /* MUON_E_ARGUMENT for an index out of range; before the first step everything is NaN. In a
  * distributed run the figures are of the whole parameter, on every rank. */
@@ -279,9 +280,9 @@ typedef struct muon_qk_layer {
  * (MLA: rotating query rows by g, their shared key not at all). With grouped queries the shared key
  * head is scaled for the largest logit of its group and each query head makes up the rest. Masters
  * of bf16 parameters are scaled too. Negative and NaN logits clip nothing; an infinite one is
- * MUON_E_NONFINITE. *clipped (may be NULL) receives how many heads were. Distributed: each rank brings
- * the largest logits that it has seen. MUON_E_USAGE where a parameter is not a matrix of such heads,
- * MUON_E_ARGUMENT; nothing has been changed then. */
+ * MUON_E_NONFINITE. *clipped (may be NULL) receives how many heads were. Distributed: each rank
+ * brings the largest logits that it has seen. MUON_E_USAGE where a parameter is not a matrix of
+ * such heads, MUON_E_ARGUMENT; nothing has been changed then. */
 MUON_API int muon_optimizer_qk_clip(muon_optimizer *optimizer, const muon_qk_layer *layer,
                                     const double *max_logits, double threshold, double alpha,
                                     int *clipped, muon_error *err);

@@ -74,12 +74,22 @@ static hash hash_options(const muon_optimizer *o)
 {
 	const muon_options *p = &o->options;
 	const double numbers[] = {
-	    p->momentum,     p->momentum_kind,  p->nesterov,
-	    p->scale,        p->update_rms,     p->fixed_width,
-	    p->ns_precision, p->ns_form,        p->adamw_lr_ratio,
-	    p->beta1,        p->beta2,          p->eps,
-	    o->coefficients.steps,              o->coefficients.norm_factor,
-	    o->distributed.placement,           o->distributed.gather_dtype,
+	    p->momentum,
+	    p->momentum_kind,
+	    p->nesterov,
+	    p->scale,
+	    p->update_rms,
+	    p->fixed_width,
+	    p->ns_precision,
+	    p->ns_form,
+	    p->adamw_lr_ratio,
+	    p->beta1,
+	    p->beta2,
+	    p->eps,
+	    o->coefficients.steps,
+	    o->coefficients.norm_factor,
+	    o->distributed.placement,
+	    o->distributed.gather_dtype,
 	    o->distributed.gradient_factor,
 	};
 	hash h = seed;
@@ -133,6 +143,7 @@ int muon_optim_compare_ranks(const muon_optimizer *o, muon_error *err)
 		return muon_fail(err, MUON_E_USAGE, NULL,
 				 "ranks differ in the number of parameters: %zu here", o->count);
 	if (index == 1)
-		return muon_fail(err, MUON_E_USAGE, NULL, "ranks differ in the optimizer's options");
+		return muon_fail(err, MUON_E_USAGE, NULL,
+				 "ranks differ in the optimizer's options");
 	return compare_parameters(o, err);
 }

@@ -45,7 +45,8 @@ static double update_norm_factor(const muon_optimizer *o, const muon_optim_block
 				 const void *matrix)
 {
 	const int64_t entries = b->rows * b->cols;
-	const double rms = norm_of(o->plans[b->plan].dtype, matrix, entries) / sqrt((double)entries);
+	const double rms =
+	    norm_of(o->plans[b->plan].dtype, matrix, entries) / sqrt((double)entries);
 	return rms > 0 ? o->options.update_rms / rms : 0;
 }
 

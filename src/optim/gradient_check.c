@@ -18,13 +18,14 @@ static bool moments_stay_finite(const muon_optimizer *o, const muon_optim_piece 
 {
 	double a[MUON_OPTIM_CHUNK], b[MUON_OPTIM_CHUNK];
 	const muon_optim_parameter *p = &o->parameters[piece->parameter];
-	muon_convert_f64(p->state_dtype, muon_optim_state(o, piece, MUON_OPTIM_FIRST, at), count, a);
+	muon_convert_f64(p->state_dtype, muon_optim_state(o, piece, MUON_OPTIM_FIRST, at), count,
+			 a);
 	if (p->rule == MUON_RULE_MUON) {
 		muon_optim_next_momentum(o, p->state_dtype, g, a, b, count);
 		round_for_gather(o, b, count);
 	} else {
-		muon_convert_f64(p->state_dtype,
-				 muon_optim_state(o, piece, MUON_OPTIM_SECOND, at), count, b);
+		muon_convert_f64(p->state_dtype, muon_optim_state(o, piece, MUON_OPTIM_SECOND, at),
+				 count, b);
 		muon_optim_next_moments(o, p->state_dtype, g, a, b, count);
 	}
 	return muon_optim_is_finite(a, count) && muon_optim_is_finite(b, count);

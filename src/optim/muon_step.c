@@ -198,9 +198,10 @@ static int first_failure(muon_optimizer *o, muon_error *err)
 		if (!w->code)
 			continue;
 		name = o->parameters[o->blocks[w->failed].parameter].given.name;
-		return muon_fail(err, w->code, name,
-				 "step not completed: Newton-Schulz failed (%s); load a state to go on",
-				 muon_error_text(w->code));
+		return muon_fail(
+		    err, w->code, name,
+		    "step not completed: Newton-Schulz failed (%s); load a state to go on",
+		    muon_error_text(w->code));
 	}
 	return MUON_OK;
 }

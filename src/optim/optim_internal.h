@@ -1,9 +1,9 @@
 /* What the files of the optimizer share.
  *
  * All parameters in order make one flat list of entries. A parameter under Muon is a number of
- * blocks, the matrices that are orthogonalised, each contiguous in the list. A rank owns segments of
- * the list, which meet a parameter in pieces, and keeps the state of those alone. One process owns
- * everything: one piece a parameter.
+ * blocks, the matrices that are orthogonalised, each contiguous in the list. A rank owns segments
+ * of the list, which meet a parameter in pieces, and keeps the state of those alone. One process
+ * owns everything: one piece a parameter.
  *
  * Arithmetic on entries is in float64, a chunk at a time, and rounded once where it is stored. */
 #ifndef MUON_OPTIM_OPTIM_INTERNAL_H
@@ -44,7 +44,7 @@ typedef double muon_optim_sums[MUON_OPTIM_SUMS];
 typedef struct muon_optim_parameter {
 	muon_parameter given; /* name and splits are copies */
 	muon_rule rule;
-	int64_t elements, begin; /* its place in the flat list */
+	int64_t elements, begin;      /* its place in the flat list */
 	int64_t rows, cols, matrices; /* before heads and splits; Muon only */
 	muon_dtype state_dtype;       /* MUON_F32, or MUON_F64 for MUON_F64 values */
 	double decay, lr_ratio;
@@ -73,7 +73,7 @@ typedef struct muon_optim_block {
 	double factor; /* on the orthogonalised matrix */
 	size_t plan;
 	size_t first_piece, last_piece; /* pieces of this rank that meet it, [first, last) */
-	bool is_cut;      /* others own a part of it */
+	bool is_cut;                    /* others own a part of it */
 	void *whole;      /* of a cut block that is ours in part: its input, from all owners */
 	bool is_reported; /* what isn't a sum over entries is in this rank's statistics */
 	muon_optim_sums sums;
@@ -105,7 +105,7 @@ typedef struct muon_optim_span {
 typedef struct muon_optim_worker {
 	char *workspace;
 	double momentum, newton_schulz, update; /* seconds */
-	int code;      /* of the block that failed */
+	int code;                               /* of the block that failed */
 	size_t failed;
 } muon_optim_worker;
 
@@ -145,7 +145,7 @@ struct muon_optimizer {
 	char *state;
 	size_t state_bytes; /* without what aligns it */
 	size_t state_size;
-	float *reduced;  /* gradients of own entries, summed over ranks; NULL: the caller's are read */
+	float *reduced;  /* own entries' gradients, summed over ranks; NULL: read the caller's */
 	double *figures; /* what ranks add up for the statistics; NULL: one process */
 
 	int64_t steps;
@@ -190,8 +190,8 @@ int muon_optim_agree_verdict(const muon_optimizer *o, size_t *parameter,
 /* ---- entries: optim_entries.c ------------------------------------------------------------ */
 
 /* State of a piece from entry `at` of its parameter on. */
-void *muon_optim_state(const muon_optimizer *o, const muon_optim_piece *piece,
-		       muon_optim_kind kind, int64_t at);
+void *muon_optim_state(const muon_optimizer *o, const muon_optim_piece *piece, muon_optim_kind kind,
+		       int64_t at);
 
 /* The gradient as the step uses it, in the state's precision: at most a chunk. */
 void muon_optim_load_gradient(const muon_optimizer *o, const muon_optim_piece *piece, int64_t at,

@@ -75,7 +75,8 @@ static int check_precision(muon_precision precision, muon_error *err)
 static int choose_coefficients(muon_coefficients *c, const muon_options *p, muon_error *err)
 {
 	if (!p->coefficients == !p->custom_coefficients)
-		return refuse(err, "give coefficients, or custom_coefficients with coefficients NULL");
+		return refuse(err,
+			      "give coefficients, or custom_coefficients with coefficients NULL");
 	if (p->coefficients && muon_coefficients_named(c, p->coefficients, p->ns_steps))
 		return muon_fail(err, MUON_E_USAGE, NULL,
 				 "optimizer options: no coefficients '%.40s' for %d steps",

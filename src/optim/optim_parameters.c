@@ -20,7 +20,8 @@ static int check_shape(const muon_parameter *p, int64_t *elements, muon_error *e
 	for (int i = 0; i < p->rank; i++) {
 		if (p->dims[i] <= 0)
 			return muon_fail(err, MUON_E_USAGE, p->name,
-					 "parameter: dimension %d is %lld", i, (long long)p->dims[i]);
+					 "parameter: dimension %d is %lld", i,
+					 (long long)p->dims[i]);
 		if (p->dims[i] > MOST_ENTRIES / *elements)
 			return refuse(p, err, "too many entries");
 		*elements *= p->dims[i];
@@ -175,8 +176,8 @@ static int check_names(const muon_optimizer *o, muon_error *err)
 	qsort(names, o->count, sizeof *names, compare_names);
 	for (size_t i = 1; !code && i < o->count; i++)
 		if (!strcmp(names[i - 1], names[i]))
-			code = muon_fail(err, MUON_E_USAGE, names[i],
-					 "parameter: two have this name");
+			code =
+			    muon_fail(err, MUON_E_USAGE, names[i], "parameter: two have this name");
 	muon_free(names);
 	return code;
 }

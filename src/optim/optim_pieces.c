@@ -72,7 +72,8 @@ static void walk_pieces(muon_optimizer *o, piece_fn *fn)
 			i++;
 		for (size_t k = i; k < o->count && o->parameters[k].begin < segment->end; k++) {
 			const muon_optim_parameter *p = &o->parameters[k];
-			const int64_t begin = segment->begin - p->begin, end = segment->end - p->begin;
+			const int64_t begin = segment->begin - p->begin,
+				      end = segment->end - p->begin;
 			fn(o, k, begin > 0 ? begin : 0, end < p->elements ? end : p->elements);
 		}
 	}
@@ -92,8 +93,7 @@ static void add_state(muon_optimizer *o, muon_optim_piece *piece)
 {
 	const size_t alignment = 64;
 	const muon_optim_parameter *p = &o->parameters[piece->parameter];
-	const size_t bytes =
-	    (size_t)(piece->end - piece->begin) * muon_dtype_size(p->state_dtype);
+	const size_t bytes = (size_t)(piece->end - piece->begin) * muon_dtype_size(p->state_dtype);
 	for (int k = 0; k < MUON_OPTIM_KINDS; k++) {
 		if (!p->state_name[k])
 			continue;

@@ -8,7 +8,8 @@
 
 /* ---- plans ---------------------------------------------------------------------------------- */
 
-static int plan_failed(const muon_optimizer *o, const muon_optim_block *b, int code, muon_error *err)
+static int plan_failed(const muon_optimizer *o, const muon_optim_block *b, int code,
+		       muon_error *err)
 {
 	return muon_fail(err, code, o->parameters[b->parameter].given.name,
 			 "no Newton-Schulz of %lld x %lld matrices in %s%s: %s", (long long)b->rows,
@@ -150,7 +151,7 @@ static int list_own_blocks(muon_optimizer *o, muon_error *err)
 	return MUON_OK;
 }
 
-/* ---- room: what cut blocks are gathered in, and workspaces of workers -------------------------------------------------------------------------------- */
+/* ---- room: what cut blocks are gathered in, and workspaces of workers ------------------------ */
 
 static int allocate_whole(muon_optimizer *o, muon_error *err)
 {
@@ -160,7 +161,8 @@ static int allocate_whole(muon_optimizer *o, muon_error *err)
 			continue;
 		b->whole = muon_alloc_aligned(o->plans[b->plan].matrix_bytes, 1);
 		if (!b->whole)
-			return muon_optim_out_of_memory(o->parameters[b->parameter].given.name, err);
+			return muon_optim_out_of_memory(o->parameters[b->parameter].given.name,
+							err);
 	}
 	return MUON_OK;
 }
@@ -183,7 +185,8 @@ static void release_workers(muon_optim_worker *workers, int count)
 }
 
 /* The largest workspace of the blocks [first, last) in the order. */
-static size_t most_workspace(const muon_optimizer *o, size_t first, size_t last, unsigned statistics)
+static size_t most_workspace(const muon_optimizer *o, size_t first, size_t last,
+			     unsigned statistics)
 {
 	size_t most = 0;
 	for (size_t i = first; i < last; i++) {

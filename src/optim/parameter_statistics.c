@@ -66,7 +66,8 @@ static double singular_values(const muon_optimizer *o, const muon_optim_paramete
 	return sum;
 }
 
-int muon_optimizer_statistics(const muon_optimizer *o, size_t parameter, muon_statistics *statistics)
+int muon_optimizer_statistics(const muon_optimizer *o, size_t parameter,
+			      muon_statistics *statistics)
 {
 	*statistics = (muon_statistics){NAN, NAN, NAN, NAN, NAN, NAN, NAN};
 	if (parameter >= o->count)
@@ -80,8 +81,7 @@ int muon_optimizer_statistics(const muon_optimizer *o, size_t parameter, muon_st
 	statistics->weight_rms = sqrt(p->sums[MUON_OPTIM_WEIGHT] / entries);
 	statistics->gradient_rms = sqrt(p->sums[MUON_OPTIM_GRADIENT] / entries);
 	statistics->momentum_norm = sqrt(p->sums[MUON_OPTIM_MOMENTUM]);
-	statistics->effective_lr =
-	    is_muon ? p->sums[MUON_OPTIM_EFFECTIVE_LR] : o->lr * p->lr_ratio;
+	statistics->effective_lr = is_muon ? p->sums[MUON_OPTIM_EFFECTIVE_LR] : o->lr * p->lr_ratio;
 	if (is_muon && o->measured & MUON_STATISTICS_ORTHOGONALITY)
 		statistics->orthogonality_error = p->orthogonality;
 	if (is_muon && o->measured & MUON_STATISTICS_REACH)

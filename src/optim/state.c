@@ -59,8 +59,8 @@ static int save_tensor(void *context, muon_optimizer *o, const muon_optim_parame
 		       muon_optim_kind kind, muon_error *err)
 {
 	const saving *s = context;
-	void *data = s->io ? s->io->whole
-			   : muon_optim_state(o, &o->pieces[p->first_piece], kind, 0);
+	void *data =
+	    s->io ? s->io->whole : muon_optim_state(o, &o->pieces[p->first_piece], kind, 0);
 	const muon_state_tensor tensor = tensor_of(p, kind, data);
 	int code = s->io ? muon_optim_collect(o, s->io, p, kind, err) : MUON_OK;
 	if (!code && (!s->io || o->comm->rank == 0))
@@ -125,8 +125,7 @@ static int load_tensor(void *context, muon_optimizer *o, const muon_optim_parame
 		       muon_optim_kind kind, muon_error *err)
 {
 	const loading *l = context;
-	void *data = l->io ? l->io->whole
-			   : l->staged + o->pieces[p->first_piece].state[kind];
+	void *data = l->io ? l->io->whole : l->staged + o->pieces[p->first_piece].state[kind];
 	const muon_state_tensor tensor = tensor_of(p, kind, data);
 	int code = MUON_OK;
 	if (!l->io || o->comm->rank == 0)

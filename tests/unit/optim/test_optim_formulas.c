@@ -123,9 +123,12 @@ static void describe(model *p, const muon_options *options)
 		int64_t cols, heights[4];
 		int blocks;
 	} kinds[] = {
-	    {"wide", 29, {13}, 1},        {"tall", 7, {31}, 1},
-	    {"experts", 10, {6}, 1},      {"conv", 27, {8}, 1},
-	    {"heads", 17, {4}, 1},        {"fused", 8, {9, 5, 5}, 3},
+	    {"wide", 29, {13}, 1},
+	    {"tall", 7, {31}, 1},
+	    {"experts", 10, {6}, 1},
+	    {"conv", 27, {8}, 1},
+	    {"heads", 17, {4}, 1},
+	    {"fused", 8, {9, 5, 5}, 3},
 	    {"layers.0.mlp.gate.weight", 23, {4}, 1},
 	};
 	for (size_t i = 0; !options->all_adamw && i < sizeof kinds / sizeof *kinds; i++) {
@@ -214,8 +217,8 @@ static void run_against_formulas(const muon_options *options, const muon_coeffic
 static void run_named(const muon_options *options, double tolerance)
 {
 	muon_coefficients c;
-	CU_ASSERT_EQUAL_FATAL(
-	    muon_coefficients_named(&c, options->coefficients, options->ns_steps), MUON_OK);
+	CU_ASSERT_EQUAL_FATAL(muon_coefficients_named(&c, options->coefficients, options->ns_steps),
+			      MUON_OK);
 	run_against_formulas(options, &c, tolerance);
 }
 
@@ -291,5 +294,5 @@ static void test_adamw(void)
 }
 
 UNIT_SUITE(optim_formulas, {"momentum", test_momentum}, {"scales", test_scales},
-           {"coefficients", test_coefficients}, {"custom coefficients", test_custom_coefficients},
-           {"float64 products", test_float64_products}, {"AdamW", test_adamw})
+	   {"coefficients", test_coefficients}, {"custom coefficients", test_custom_coefficients},
+	   {"float64 products", test_float64_products}, {"AdamW", test_adamw})

@@ -194,5 +194,5 @@ static void test_room(void)
 }
 
 UNIT_SUITE(optim_memory, {"failing", test_failing}, {"none in steps", test_none_in_steps},
-           {"none in distributed steps", test_none_in_distributed_steps},
-           {"failing ranks", test_failing_ranks}, {"room", test_room})
+	   {"none in distributed steps", test_none_in_distributed_steps},
+	   {"failing ranks", test_failing_ranks}, {"room", test_room})

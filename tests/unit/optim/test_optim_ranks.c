@@ -150,7 +150,8 @@ static void check_like_one(const ranks_run *one, const ranks_run *many, int rank
 			const muon_parameter *p = &f->parameters[k];
 			const size_t bytes =
 			    (size_t)fixture_elements(p) * muon_dtype_size(p->dtype);
-			CU_ASSERT(!memcmp(p->values, many->fixtures[r].parameters[k].values, bytes));
+			CU_ASSERT(
+			    !memcmp(p->values, many->fixtures[r].parameters[k].values, bytes));
 		}
 }
 
@@ -303,11 +304,12 @@ static void test_bf16_gather(void)
 		const muon_parameter *q = many->fixtures[0].parameters + k;
 		const size_t bytes = (size_t)fixture_elements(p) * muon_dtype_size(p->dtype);
 		for (int r = 1; r < 3; r++) /* all ranks have the same */
-			CU_ASSERT(!memcmp(q->values, many->fixtures[r].parameters[k].values, bytes));
+			CU_ASSERT(
+			    !memcmp(q->values, many->fixtures[r].parameters[k].values, bytes));
 		if (p->dtype == MUON_F32)
 			for (int64_t i = 0; i < fixture_elements(p); i++)
-				worst = fmax(worst,
-					     fabs(fixture_value(p, i) - fixture_value(q, i)));
+				worst =
+				    fmax(worst, fabs(fixture_value(p, i) - fixture_value(q, i)));
 	}
 	CU_ASSERT(worst > 0); /* it was rounded, by 2^-9 of updates of 0.15 */
 	CU_ASSERT(worst < 0.15 * 0.02);
@@ -330,8 +332,10 @@ static void fill_float32(optim_fixture *f)
 static void check_bytes(muon_placement placement, muon_dtype gather, int ranks)
 {
 	static const muon_planned planned[] = {
-	    {"embed.weight", 10, 7, 1, MUON_RULE_ADAMW}, {"a", 24, 20, 1, MUON_RULE_MUON},
-	    {"b", 9, 11, 5, MUON_RULE_MUON},             {"norm", 13, 1, 1, MUON_RULE_ADAMW},
+	    {"embed.weight", 10, 7, 1, MUON_RULE_ADAMW},
+	    {"a", 24, 20, 1, MUON_RULE_MUON},
+	    {"b", 9, 11, 5, MUON_RULE_MUON},
+	    {"norm", 13, 1, 1, MUON_RULE_ADAMW},
 	    {"c", 30, 8, 1, MUON_RULE_MUON},
 	};
 	const size_t count = sizeof planned / sizeof *planned;
@@ -340,7 +344,8 @@ static void check_bytes(muon_placement placement, muon_dtype gather, int ranks)
 	double sent[MUON_PHASE_COUNT] = {0}, state = 0, most = 0;
 	run->steps = 3;
 	run_ranks(run, ranks, fill_float32);
-	CU_ASSERT_EQUAL(muon_placement_plan(placement, planned, count, ranks, gather, 0, &costs), 0);
+	CU_ASSERT_EQUAL(muon_placement_plan(placement, planned, count, ranks, gather, 0, &costs),
+			0);
 	for (int r = 0; r < ranks; r++) {
 		state += (double)run->state_bytes[r] / ranks;
 		most = fmax(most, (double)run->state_bytes[r]);
@@ -507,9 +512,9 @@ static void test_options(void)
 	    {MUON_PLACEMENT_FLAT, MUON_F32, NAN},
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-		CU_ASSERT_EQUAL(muon_optimizer_create_distributed(&o, &run->options, p, 1, comm,
-								  &bad[i], NULL),
-				MUON_E_USAGE);
+		CU_ASSERT_EQUAL(
+		    muon_optimizer_create_distributed(&o, &run->options, p, 1, comm, &bad[i], NULL),
+		    MUON_E_USAGE);
 	CU_ASSERT_EQUAL(muon_optimizer_create_distributed(&o, &run->options, p, 1, NULL,
 							  &run->distributed, NULL),
 			MUON_E_USAGE);
@@ -518,7 +523,7 @@ static void test_options(void)
 }
 
 UNIT_SUITE(optim_ranks, {"same bits", test_same_bits}, {"many rounds", test_many_rounds},
-           {"like undistributed", test_like_undistributed}, {"mean", test_mean},
-           {"gather in bf16", test_bf16_gather}, {"bytes", test_bytes}, {"resume", test_resume},
-           {"poisoned gradient", test_poison}, {"unequal ranks", test_unequal},
-           {"options", test_options})
+	   {"like undistributed", test_like_undistributed}, {"mean", test_mean},
+	   {"gather in bf16", test_bf16_gather}, {"bytes", test_bytes}, {"resume", test_resume},
+	   {"poisoned gradient", test_poison}, {"unequal ranks", test_unequal},
+	   {"options", test_options})

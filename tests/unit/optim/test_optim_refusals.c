@@ -36,7 +36,7 @@ static void refuses(const muon_options *options, const muon_parameter *parameter
 		const muon_options options = MUON_OPTIONS_INIT;                                    \
 		muon_parameter p = sound();                                                        \
 		change;                                                                            \
-		refuses(&options, &p, 1, MUON_E_USAGE, p.name && *p.name ? p.name : "", message);  \
+		refuses(&options, &p, 1, MUON_E_USAGE, p.name &&*p.name ? p.name : "", message);   \
 	} while (0)
 
 static void test_parameters(void)
@@ -320,7 +320,7 @@ static void test_zero_gradient(void)
 }
 
 UNIT_SUITE(optim_refusals, {"parameters", test_parameters}, {"names", test_names},
-           {"options", test_options}, {"unsupported", test_unsupported},
-           {"NaN and Inf", test_nonfinite}, {"NaN inside", test_nonfinite_inside},
-           {"overflow", test_overflow}, {"learning rate", test_learning_rate},
-           {"any norm", test_any_norm}, {"zero gradient", test_zero_gradient})
+	   {"options", test_options}, {"unsupported", test_unsupported},
+	   {"NaN and Inf", test_nonfinite}, {"NaN inside", test_nonfinite_inside},
+	   {"overflow", test_overflow}, {"learning rate", test_learning_rate},
+	   {"any norm", test_any_norm}, {"zero gradient", test_zero_gradient})

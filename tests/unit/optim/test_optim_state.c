@@ -183,4 +183,4 @@ static void test_failed_load(void)
 }
 
 UNIT_SUITE(optim_state, {"tensors", test_tensors}, {"resume", test_resume},
-           {"failed load", test_failed_load})
+	   {"failed load", test_failed_load})

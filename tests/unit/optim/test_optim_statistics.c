@@ -166,4 +166,4 @@ static void test_update_norm(void)
 }
 
 UNIT_SUITE(optim_statistics, {"cheap ones", test_cheap_ones}, {"when", test_when},
-           {"slow ones", test_slow_ones}, {"update norm", test_update_norm})
+	   {"slow ones", test_slow_ones}, {"update norm", test_update_norm})

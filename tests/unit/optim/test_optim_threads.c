@@ -57,8 +57,8 @@ static void test_seconds(void)
 	fixture_run(&f, o, 1, 0.02);
 	muon_optimizer_seconds(o, &s);
 	CU_ASSERT(s.check > 0 && s.momentum > 0 && s.newton_schulz > 0 && s.update > 0);
-	const double sum = s.check + s.reduce + s.momentum + s.gather + s.newton_schulz + s.update +
-			   s.all_gather;
+	const double sum =
+	    s.check + s.reduce + s.momentum + s.gather + s.newton_schulz + s.update + s.all_gather;
 	CU_ASSERT(sum <= s.total * (1 + 1e-9));
 	muon_optimizer_destroy(&o);
 	fixture_end(&f);

@@ -13,8 +13,8 @@ static void check(const double *w, const double *expected, double tolerance)
 		CU_ASSERT_DOUBLE_EQUAL(w[i], expected[i], tolerance);
 }
 
-/* Two steps of the Moonlight form on a 2 x 3 matrix. The reference adds 1e-7 to the norm, a relative
- * change of up to 1e-7 in what is orthogonalised. */
+/* Two steps of the Moonlight form on a 2 x 3 matrix. The reference adds 1e-7 to the norm, a
+ * relative change of up to 1e-7 in what is orthogonalised. */
 static void run_moonlight(muon_momentum_kind kind)
 {
 	double w[ENTRIES], g[ENTRIES] = {1, 2, 3, 4, 5, 6};
@@ -98,4 +98,4 @@ static void test_rms(void)
 }
 
 UNIT_SUITE(optim_vectors, {"Moonlight's steps", test_moonlight}, {"AdamW", test_adamw_scalar},
-           {"update RMS", test_rms})
+	   {"update RMS", test_rms})

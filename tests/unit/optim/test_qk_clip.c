@@ -36,7 +36,8 @@ static void test_heads(void)
 	fixture_start(&f, 2);
 	const muon_parameter *q = FIXTURE_ADD(&f, "q_proj.weight", MUON_F32, 24, IN);
 	const muon_parameter *k = FIXTURE_ADD(&f, "k_proj.weight", MUON_F32, 24, IN);
-	const muon_qk_layer layer = {.query = 0, .key = 1, .heads = 6, .kv_heads = 6, .head_dim = 4};
+	const muon_qk_layer layer = {
+	    .query = 0, .key = 1, .heads = 6, .kv_heads = 6, .head_dim = 4};
 	muon_optimizer *o = fixture_optimizer(&f, &options);
 	double *q0 = values_of(q), *k0 = values_of(k);
 	int clipped = -1;
@@ -63,7 +64,8 @@ static void test_grouped(void)
 	fixture_start(&f, 2);
 	const muon_parameter *q = FIXTURE_ADD(&f, "q_proj.weight", MUON_F32, 12, IN);
 	const muon_parameter *k = FIXTURE_ADD(&f, "k_proj.weight", MUON_F32, 6, IN);
-	const muon_qk_layer layer = {.query = 0, .key = 1, .heads = 4, .kv_heads = 2, .head_dim = 3};
+	const muon_qk_layer layer = {
+	    .query = 0, .key = 1, .heads = 4, .kv_heads = 2, .head_dim = 3};
 	muon_optimizer *o = fixture_optimizer(&f, &options);
 	double *q0 = values_of(q), *k0 = values_of(k);
 	int clipped;
@@ -92,9 +94,9 @@ static void test_latent(void)
 	optim_fixture f;
 	fixture_start(&f, 2);
 	const muon_parameter *q =
-	    FIXTURE_ADD(&f, "q_proj.weight", MUON_F32, HEADS *(NOPE + ROPE), IN);
+	    FIXTURE_ADD(&f, "q_proj.weight", MUON_F32, HEADS * (NOPE + ROPE), IN);
 	const muon_parameter *k =
-	    FIXTURE_ADD(&f, "kv_b_proj.weight", MUON_F32, HEADS *(NOPE + VALUE), IN);
+	    FIXTURE_ADD(&f, "kv_b_proj.weight", MUON_F32, HEADS * (NOPE + VALUE), IN);
 	const muon_qk_layer layer = {.query = 0,
 				     .key = 1,
 				     .heads = HEADS,
@@ -244,4 +246,4 @@ static void test_refusals(void)
 }
 
 UNIT_SUITE(qk_clip, {"heads", test_heads}, {"grouped", test_grouped}, {"latent", test_latent},
-           {"masters", test_masters}, {"ranks", test_ranks}, {"refusals", test_refusals})
+	   {"masters", test_masters}, {"ranks", test_ranks}, {"refusals", test_refusals})

@@ -60,4 +60,4 @@ static void test_edges(void)
 }
 
 UNIT_SUITE(schedule, {"warm-up", test_warmup}, {"cosine", test_cosine},
-           {"warm-up, stable, decay", test_warmup_stable_decay}, {"edges", test_edges})
+	   {"warm-up, stable, decay", test_warmup_stable_decay}, {"edges", test_edges})
