@@ -12,11 +12,25 @@ void mspec_h5_close(hid_t id)
 		H5Idec_ref(id);
 }
 
+/* Of a failed system call only what the system says: "file write failed: time = Fri Nov 27 10:00:00
+ * 2026\n, filename = ..., errno = 28, error message = 'No space left on device', buf = ..." */
+static void keep_text(char *reason, const char *text)
+{
+	static const char start[] = "error message = '";
+	const char *message = strstr(text, start);
+	char quoted[H5_REASON];
+	if (message) {
+		message += strlen(start);
+		snprintf(quoted, sizeof quoted, "%.*s", (int)strcspn(message, "'"), message);
+	}
+	muon_escape(reason, H5_REASON, message ? quoted : text);
+}
+
 static herr_t keep_innermost(unsigned n, const H5E_error2_t *error, void *reason)
 {
 	(void)n;
 	if (!*(char *)reason && error->desc)
-		muon_escape(reason, H5_REASON, error->desc);
+		keep_text(reason, error->desc);
 	return 0;
 }
 

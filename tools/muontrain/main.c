@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- options and start --------------------------------------------------------------------- */
 
@@ -191,5 +192,9 @@ int main(int argc, char **argv)
 	muon_comm_destroy(&comm);
 	if (stopped && !status)
 		return launched ? 128 + stopped : end_by_signal(stopped);
+	if (status) { /* without exit handlers: libhdf5's crash after a full disk */
+		fflush(NULL);
+		_exit(status);
+	}
 	return status;
 }

@@ -6,7 +6,8 @@
 
 #include <string.h>
 
-/* Sections of the help, and which options decide about the bits of a run. */
+/* Sections of the help, and which options are the run's own: those that decide about its bits and
+ * what it leaves behind. */
 enum {
 	MODEL = 1,
 	DATA = 2,
@@ -141,7 +142,7 @@ static const option_row option_rows[] = {
      "(default: 0, 1, 2, 5, 10, 20, 50, ...)"},
     {"checkpoint-every", 0, OPTION_INTEGER, RUN | BITS, FIELD(checkpoint_every), "N",
      "write one every N steps too"},
-    {"states", 0, OPTION_CHOICE, RUN, FIELD(states), "last|all|none",
+    {"states", 0, OPTION_CHOICE, RUN | BITS, FIELD(states), "last|all|none",
      "which checkpoints hold the optimizer's state, without which they can't be resumed from "
      "(default: last, the newest)"},
     {"eval-every", 0, OPTION_INTEGER, RUN | BITS, FIELD(eval_every), "N",

@@ -66,7 +66,7 @@ int parse_train_options(train_options *options, int argc, char **argv, muon_erro
 int resolve_options(train_options *options, const mspec_model_config *initial,
                     mspec_model_config *config, muon_error *err);
 
-/* Those options that decide about the bits of a run, one word a line ("--lr=0.01\n"), resolved. NULL
+/* Those options that decide about the bits of a run and what it leaves behind, one word a line ("--lr=0.01\n"), resolved. NULL
  * when out of memory; release with muon_free. */
 char *describe_run(const train_options *options);
 

@@ -188,6 +188,22 @@ static int write_held_out(const trainer *t, muon_error *err)
 	return folder_write(t->options->out, "held_out.txt", c->bytes + c->train, count, err);
 }
 
+/* A run that was killed may have left the optimizer's state in more than the newest. */
+static int strip_older(const trainer *t, const train_start *start, muon_error *err)
+{
+	int64_t *steps;
+	size_t count;
+	int code = folder_steps(t->options->out, &steps, &count, err);
+	for (size_t i = 0; i < count && !code && steps[i] < start->step; i++) {
+		char *path = folder_checkpoint(t->options->out, steps[i]);
+		code = path ? mspec_training_strip(path, err)
+		            : muon_fail(err, MUON_E_MEMORY, NULL, "out of memory");
+		muon_free(path);
+	}
+	muon_free(steps);
+	return code;
+}
+
 static int make_folder(trainer *t, const train_start *start, muon_error *err)
 {
 	const char *folder = t->options->out;
@@ -204,7 +220,9 @@ static int make_folder(trainer *t, const train_start *start, muon_error *err)
 	if (code)
 		return code;
 	folder_clean(folder);
-	return write_held_out(t, err);
+	if (start->resume && t->options->states == STATES_LAST)
+		code = strip_older(t, start, err);
+	return code ? code : write_held_out(t, err);
 }
 
 /* ---- all ----------------------------------------------------------------------------------- */

@@ -139,6 +139,16 @@ static void note_time(trainer *t, double seconds, double optimizer)
 	t->optimizer_seconds += optimizer;
 }
 
+static int update(trainer *t, muon_error *err)
+{
+	muon_error reason = {0};
+	int code = muon_optimizer_step(t->optimizer, t->row.lr, &reason);
+	if (code == MUON_E_NONFINITE)
+		return muon_fail(err, code, reason.where, "step %lld: %s: the training has diverged",
+		                 (long long)t->step + 1, reason.message);
+	return code ? muon_fail(err, code, reason.where, "%s", reason.message) : MUON_OK;
+}
+
 static int take_step(trainer *t, muon_error *err)
 {
 	double started = muon_seconds(), computed;
@@ -149,7 +159,7 @@ static int take_step(trainer *t, muon_error *err)
 	if (code)
 		return code;
 	computed = muon_seconds();
-	code = muon_optimizer_step(t->optimizer, t->row.lr, err);
+	code = update(t, err);
 	if (code)
 		return code;
 	if (t->config.experts) {
