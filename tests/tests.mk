@@ -33,7 +33,7 @@ $(BUILD)/tests/run_%: $(BUILD)/obj/tests/run_%.o $(BUILD)/libmuonspec.a $(BUILD)
 # ---- tests --------------------------------------------------------------------------------------
 .PHONY: test test-unit test-cli test-numbers test-bad-input test-mpi \
 	test-install
-test: test-cli test-numbers test-bad-input test-lab test-mpi test-install test-unit check-layers
+test: test-cli test-numbers test-bad-input test-train test-lab test-mpi test-install test-unit check-layers
 	@echo "all tests passed"
 
 test-unit: $(UNIT)
@@ -58,6 +58,10 @@ test-install: all
 
 test-bad-input: $(BUILD)/muonspec | $(BUILD)/packages-test
 	@$(PYTHON) tests/bad_input.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"
+
+.PHONY: test-train
+test-train: $(BUILD)/muontrain $(BUILD)/muonspec | $(BUILD)/packages-test
+	@$(PYTHON) tests/train.py $(BUILD)/muontrain $(BUILD)/muonspec
 
 .PHONY: test-lab
 test-lab: $(addprefix $(BUILD)/,$(filter muonlab muontrain,$(TOOLS))) | $(BUILD)/packages-test
