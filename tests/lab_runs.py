@@ -8,6 +8,7 @@ The stand-in writes a log whose figures are set by the options, so that every re
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -396,6 +397,10 @@ def test_bad_fits(bench):
               len(result.stderr.splitlines()) == 1, "%s: %s" % (fit, result.stderr))
 
 
+RANKS = [{"name": "c", "options": {"model": "llama-tiny", "layers": 1, "steps": 10},
+          "axes": [{"name": "ranks", "values": [1, 2]}]}] if shutil.which("mpirun") else []
+
+
 def test_real(bench):
     """Four trainings of seconds by muontrain, interrupted once; a fine-tuning on top."""
     corpus = os.path.join(bench.folder, "corpus.txt")
@@ -411,9 +416,10 @@ def test_real(bench):
                                           {"name": "seed", "values": [1, 2]}],
                     "spectra": ["rms", "svd_entropy"]},
                    {"name": "b", "start": {"stage": "a", "match": ["optimizer"]},
-                    "axes": [{"name": "optimizer", "values": [{"label": "muon"}]}]}],
+                    "axes": [{"name": "optimizer", "values": [{"label": "muon"}]}]}] + RANKS,
                "fits": [{"kind": "share_higher", "stage": "a", "axis": "optimizer", "a": "muon",
-                         "b": "adamw", "groups": ["AttnQO", "AttnKV", "Dense"]}]})
+                         "b": "adamw", "groups": ["AttnQO", "AttnKV", "Dense"]}] +
+                       [{"kind": "equal", "stage": "c", "by": []}] * len(RANKS)})
     # without the model's sizes where the weights come from a checkpoint
     plan = json.load(open(os.path.join(bench.folder, "exp/plan.json")))
     sizes = {k: plan["options"].pop(k) for k in ("model", "layers")}
@@ -428,19 +434,22 @@ def test_real(bench):
     _, errors = process.communicate(timeout=60)
     check("interrupted" in errors or process.returncode == 0, "interrupted: %s" % errors)
     result = subprocess.run(command, cwd=bench.folder, capture_output=True, text=True, timeout=120)
-    check(result.returncode == 0 and "5 of 5 runs are done" in result.stdout,
-          "real runs: %s%s" % (result.stdout, result.stderr))
+    check(result.returncode == 0 and "%d runs are done" % (5 + 2 * len(RANKS)) in
+          result.stdout, "real runs: %s%s" % (result.stdout, result.stderr))
     if result.returncode:
         return
     rows = {row["run"]: row for row in bench.rows()}
     digests = {row["digest"] for row in rows.values()}
-    check(len(digests) == 5, "five different models")
+    check(len(digests) == 5 + len(RANKS), "five different models, and one that ranks share")
     check(all(float(r["held_out_loss"]) < 5.5 for r in rows.values()), "they learn")
     # the run that was interrupted is that of an undisturbed call
     fresh = Bench(os.path.join(bench.folder, "fresh"), plan)
     subprocess.run(command + ["--only", "a/muon-1"], cwd=fresh.folder, capture_output=True)
     check(fresh.rows()[0]["digest"] == rows["a/muon-1"]["digest"], "same bits when interrupted")
     check(bench.fit().returncode == 0, "fit of real runs")
+    if RANKS:
+        check(number(bench.rows("fit"), "equal", "all", "runs equal to the first") == 2,
+              "one rank and two give the same bits")
 
 
 def main():
