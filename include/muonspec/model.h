@@ -34,7 +34,8 @@ typedef struct mspec_model_config {
 	/* DEEPSEEK */
 	int64_t dense_layers;       /* first so many layers have a dense MLP */
 	int64_t experts, shared_experts, top_k, expert_ffn;
-	double routed_scale;        /* factor on the normalised gates of the chosen experts */
+	double routed_scale;        /* factor on the gates of the chosen experts, which are their
+	                               scores over the sum of these; with top_k 1, their scores */
 	int64_t kv_rank;            /* rank of the shared latent of keys and values */
 	int64_t nope_dim, rope_dim, value_dim; /* of a head: not rotating, rotating, value */
 } mspec_model_config;
@@ -115,7 +116,8 @@ typedef struct mspec_pass {
 	const int32_t *tokens;  /* sequences x length */
 	const int32_t *targets; /* sequences x length; -1: no loss there. NULL: no loss wanted */
 	int64_t sequences, length; /* at most the workspace's */
-	bool bf16;              /* round weights and the result of every operation to bf16 */
+	bool bf16;              /* round weights and the result of every operation to bf16, but not
+	                           the router's scores */
 	float *logits;          /* sequences x length x vocab, or NULL */
 	float *layer_outputs;   /* layers x sequences x length x hidden: the residual stream behind each
 	                           layer; or NULL */
@@ -133,8 +135,8 @@ MUON_API int mspec_model_run(const mspec_model *model, mspec_workspace *workspac
                              mspec_pass *pass);
 
 /* Balance the experts after a step (DeepSeek-V3, arXiv 2412.19437, §2.1.2): each expert's bias moves
- * by `speed` towards the mean load; `expert_tokens` (layers x experts) is the load of the whole
- * batch. */
+ * by `speed` towards the mean load (0.001 there; a run of hundreds of steps wants 0.01);
+ * `expert_tokens` (layers x experts) is the load of the whole batch. */
 MUON_API void mspec_model_balance(const mspec_model *model, float *parameters,
                                   const int64_t *expert_tokens, double speed);
 

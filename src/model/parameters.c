@@ -7,6 +7,8 @@
 
 /* ---- laying out --------------------------------------------------------------------------- */
 
+enum { MOST_TENSORS = 1 << 20 }; /* the largest models that there are have a tenth */
+
 /* A model being laid out; the first failure stays in `code`. */
 typedef struct layout {
 	mspec_model *model;
@@ -139,6 +141,8 @@ static int lay_out(mspec_model *model)
 {
 	const mspec_model_config *c = &model->config;
 	layout at = {.model = model, .layer = -1};
+	if (tensor_capacity(c) > MOST_TENSORS)
+		return MUON_E_USAGE;
 	model->tensors =
 	    muon_arena_alloc(&model->arena, tensor_capacity(c), sizeof *model->tensors);
 	model->layers =
@@ -173,7 +177,7 @@ int mspec_model_create(mspec_model **out, const mspec_model_config *config, muon
 		mspec_model_destroy(&model);
 		return muon_fail(err, code, NULL,
 		                 code == MUON_E_MEMORY ? "out of memory for the model's tensors"
-		                                       : "the model has too many parameters");
+		                                       : "the model is too large");
 	}
 	*out = model;
 	return MUON_OK;

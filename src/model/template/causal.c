@@ -73,15 +73,35 @@ static void OP(softmax)(real *restrict logits, int64_t first, int64_t rows, int6
 	}
 }
 
+/* Update the largest of the logits and how many are over 100. A NaN is neither. */
+SIMD_CLONES
+static void OP(survey_logits)(const real *x, int64_t count, double *most, double *over)
+{
+	real lanes[OP(LANES)];
+	int32_t many[OP(LANES)] = {0};
+	int64_t whole = count - count % OP(LANES);
+	for (int64_t l = 0; l < OP(LANES); l++)
+		lanes[l] = (real)-INFINITY;
+	for (int64_t i = 0; i < whole; i += OP(LANES))
+		for (int64_t l = 0; l < OP(LANES); l++) {
+			lanes[l] = x[i + l] > lanes[l] ? x[i + l] : lanes[l];
+			many[l] += x[i + l] > 100;
+		}
+	for (int64_t i = whole; i < count; i++) {
+		lanes[i - whole] = x[i] > lanes[i - whole] ? x[i] : lanes[i - whole];
+		many[i - whole] += x[i] > 100;
+	}
+	for (int64_t l = 0; l < OP(LANES); l++) {
+		*most = (double)lanes[l] > *most ? (double)lanes[l] : *most;
+		*over += many[l];
+	}
+}
+
 static void OP(record_logits)(const OP(run) *run, const OP(attention) *a, const OP(tile) *tile)
 {
 	double most = -INFINITY, over = 0;
 	for (int64_t r = 0; r < tile->rows; r++)
-		for (int64_t i = 0; i <= tile->first + r; i++) {
-			double logit = (double)tile->weights[r * tile->width + i];
-			most = fmax(most, logit);
-			over += logit > 100;
-		}
+		OP(survey_logits)(tile->weights + r * tile->width, tile->first + r + 1, &most, &over);
 	double count = (double)tile->rows * ((double)tile->first + ((double)tile->rows + 1) / 2);
 	if (run->records->layers) {
 		mspec_layer_record *record = &run->records->layers[a->layer];

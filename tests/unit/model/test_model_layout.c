@@ -202,7 +202,13 @@ static void test_checks(void)
 	REFUSED(moe, routed_scale, NAN, "routed_scale");
 	mspec_model_config huge = llama;
 	huge.vocab = huge.hidden = huge.ffn = 1 << 24;
-	check_refused(&huge, "too many parameters");
+	check_refused(&huge, "too large");
+	huge = llama;
+	huge.layers = 1 << 24; /* of few entries each */
+	check_refused(&huge, "too large");
+	huge = moe;
+	huge.experts = 1 << 24;
+	check_refused(&huge, "too large");
 }
 
 /* ---- start -------------------------------------------------------------------------------- */
