@@ -207,15 +207,27 @@ static bool take_inspection(csv_table *runs, size_t at, const csv_table *inspect
 	return good && csv_table_set_number(runs, at, "compute", 6 * active * tokens);
 }
 
-static bool set_outcome(csv_table *runs, size_t row, const lab_run *run, const lab_outcome *outcome)
+/* Seconds of all steps, of every session that worked on the run; NAN if the log does not say. */
+static double seconds_of(const csv_table *log)
 {
+	double sum = 0;
+	for (size_t row = 0; row < log->row_count; row++)
+		sum += csv_table_number(log, row, "step_seconds");
+	return log->row_count ? sum : NAN;
+}
+
+static bool set_outcome(csv_table *runs, size_t row, const lab_run *run, const csv_table *log,
+                        const lab_outcome *outcome)
+{
+	double seconds = seconds_of(log);
+	seconds = isnan(seconds) ? outcome->seconds : seconds;
 	char day[32];
 	time_t now = time(NULL);
 	struct tm parts;
 	gmtime_r(&now, &parts);
 	strftime(day, sizeof day, "%Y-%m-%d", &parts);
 	return csv_table_set(runs, row, "status", outcome->status) &&
-	       csv_table_set_number(runs, row, "seconds", floor(10 * outcome->seconds) / 10) &&
+	       csv_table_set_number(runs, row, "seconds", floor(10 * seconds) / 10) &&
 	       csv_table_set(runs, row, "day", day) &&
 	       csv_table_set(runs, row, "version", muon_version()) &&
 	       csv_table_set(runs, row, "settings", run->settings) &&
@@ -246,7 +258,7 @@ static bool take(lab_store *store, lab_run *run, const csv_table *log, const csv
 		return false;
 	bool good = failed || !log->row_count || take_columns(&store->runs, row, log);
 	good = good && (failed || take_inspection(&store->runs, row, inspection));
-	good = good && set_outcome(&store->runs, row, run, outcome);
+	good = good && set_outcome(&store->runs, row, run, log, outcome);
 	good = good && (failed || take_curve(store, log, run));
 	for (size_t i = 0; i < spectra->row_count && good && !failed; i++)
 		good = copy_row(&store->spectra, spectra, i, run);

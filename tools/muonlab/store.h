@@ -23,7 +23,7 @@ typedef struct lab_outcome {
 	const char *status; /* "ok", "diverged", "failed" */
 	const char *message;
 	const char *command;
-	double seconds;
+	double seconds; /* of this session; the log's count where it has them */
 } lab_outcome;
 
 /* Put what `run` left in `folder` (log.csv, inspect.csv, spectra.csv) in place of what the store had
