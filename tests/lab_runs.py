@@ -220,6 +220,47 @@ def test_fit(bench):
         check(line in report.stdout, "the report's ratio: %s" % line)
 
 
+def test_law(bench):
+    """A scaling law against NumPy's fit, over results that are written down and not run."""
+    try:
+        import numpy as np
+    except ImportError:
+        print("lab_runs: the scaling law is not checked: no python3-numpy")
+        return
+    compute = np.array([1e12, 4e12, 1.6e13, 6.4e13] * 2)
+    noise = {"muon": np.array([1, -2, 0, 1.5, -1, 1, 2, -1.2]) / 100,
+             "adamw": np.array([-1, 1, 2, -1.5, 0, -1, 1, 1.2]) / 100}
+    loss = {"muon": 8 * compute ** -0.05 * (1 + noise["muon"]),
+            "adamw": 9 * compute ** -0.052 * (1 + noise["adamw"])}
+    bench.put({"experiment": "try", "stages": [{"name": "a", "axes": [
+        {"name": "optimizer", "values": ["muon", "adamw"]},
+        {"name": "seed", "values": list(range(8))}]}],
+        "fits": [{"kind": "scaling_law", "stage": "a", "axis": "optimizer", "a": "muon",
+                  "b": "adamw"}]})
+    with open(os.path.join(bench.folder, "exp/runs.csv"), "w") as f:
+        f.write("run,status,settings,held_out_loss,compute\n")
+        for name in loss:
+            for i in range(8):
+                f.write("a/%s-%d,ok,optimizer=%s seed=%d,%.17g,%.17g\n" %
+                        (name, i, name, i, loss[name][i], compute[i]))
+    result = bench.fit()
+    check(result.returncode == 0 and "16 of 16" in result.stdout, "law: %s" % result.stderr)
+    rows, laws, t6 = bench.rows("fit"), {}, 2.4469118511449692
+    for name in loss:
+        laws[name], covariance = np.polyfit(np.log(compute), np.log(loss[name]), 1, cov=True)
+        slope, error = laws[name][0], covariance[0, 0] ** 0.5
+        for column, expected in (("value", slope), ("low", slope - t6 * error),
+                                 ("high", slope + t6 * error)):
+            found = number(rows, "scaling_law", name, "exponent", column)
+            check(abs(found / expected - 1) < 1e-5, "exponent of %s: %s" % (name, found))
+        scale = number(rows, "scaling_law", name, "scale")
+        check(abs(scale / np.exp(laws[name][1]) - 1) < 1e-5, "scale of %s" % name)
+    target = laws["adamw"][0] * np.log(8e12) + laws["adamw"][1]
+    ratio = np.exp((target - laws["muon"][1]) / laws["muon"][0]) / 8e12
+    found = number(rows, "scaling_law", "muon-over-adamw", "compute ratio at 8e+12 flops")
+    check(found and abs(found / ratio - 1) < 1e-5, "compute ratio: %s, %s" % (found, ratio))
+
+
 def test_changes(bench):
     """Another seed's setting reruns that run alone; larger scales go elsewhere; a checkpoint that is
     needed and gone is made again."""
@@ -461,6 +502,7 @@ def main():
         test_hdf5(whole)
         test_fit(whole)
         test_changes(whole)
+        test_law(bench("law"))
         test_failures(bench("failures"))
         test_other_version(bench("version"))
         for how in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
