@@ -100,6 +100,8 @@ static void OP(survey_logits)(const real *x, int64_t count, double *most, double
 static void OP(record_logits)(const OP(run) *run, const OP(attention) *a, const OP(tile) *tile)
 {
 	double most = -INFINITY, over = 0;
+	if (!run->records || !(run->records->layers || run->records->head_max_logits))
+		return;
 	for (int64_t r = 0; r < tile->rows; r++)
 		OP(survey_logits)(tile->weights + r * tile->width, tile->first + r + 1, &most, &over);
 	double count = (double)tile->rows * ((double)tile->first + ((double)tile->rows + 1) / 2);
@@ -125,8 +127,7 @@ static void OP(tile_forward)(const OP(run) *run, const OP(attention) *a, const O
 	OP(gemm)(CblasNoTrans, CblasTrans, t->rows, t->width, a->qk_dim, scale, q, a->q.ld, k,
 	         a->k.ld, false, t->weights, t->width);
 	OP(round)(run, t->weights, t->rows * t->width);
-	if (run->records)
-		OP(record_logits)(run, a, t);
+	OP(record_logits)(run, a, t);
 	OP(softmax)(t->weights, t->first, t->rows, t->width);
 	OP(round)(run, t->weights, t->rows * t->width);
 	OP(gemm)(CblasNoTrans, CblasNoTrans, t->rows, a->value_dim, t->width, 1, t->weights,
