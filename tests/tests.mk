@@ -116,19 +116,23 @@ fuzz-replay: | $(BUILD)/packages-build
 # ---- benchmarks ---------------------------------------------------------------------------------
 .PHONY: bench bench-quick
 bench: $(BUILD)/muonspec $(BUILD)/tests/bench_svd $(BUILD)/tests/bench_model \
-		$(BUILD)/tests/bench_newton_schulz $(BUILD)/tests/bench_distributed \
-		$(BUILD)/tests/make_checkpoint | $(BUILD)/packages-test
+		$(BUILD)/tests/bench_newton_schulz $(BUILD)/tests/bench_step \
+		$(BUILD)/tests/bench_distributed $(BUILD)/tests/make_checkpoint \
+		| $(BUILD)/packages-test
 	$(BUILD)/tests/bench_svd
 	$(BUILD)/tests/bench_model
 	$(BUILD)/tests/bench_newton_schulz
+	$(BUILD)/tests/bench_step
 	$(BUILD)/tests/bench_distributed
 	$(PYTHON) tests/bench/whole_process.py $(BUILD)
 
 bench-quick: $(BUILD)/muonspec $(BUILD)/tests/bench_svd $(BUILD)/tests/bench_model \
-		$(BUILD)/tests/bench_newton_schulz $(BUILD)/tests/bench_distributed \
-		$(BUILD)/tests/make_checkpoint | $(BUILD)/packages-test
+		$(BUILD)/tests/bench_newton_schulz $(BUILD)/tests/bench_step \
+		$(BUILD)/tests/bench_distributed $(BUILD)/tests/make_checkpoint \
+		| $(BUILD)/packages-test
 	$(BUILD)/tests/bench_svd --quick
 	$(BUILD)/tests/bench_model --quick
 	$(BUILD)/tests/bench_newton_schulz --quick
+	$(BUILD)/tests/bench_step --quick
 	$(BUILD)/tests/bench_distributed --quick
 	$(PYTHON) tests/bench/whole_process.py $(BUILD) --quick
