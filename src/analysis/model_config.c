@@ -174,14 +174,14 @@ static int check_against_file(const mspec_model_config *c, const mspec_checkpoin
 {
 	enum { A_LAYER = 8, AN_EXPERT = 3 }; /* tensors that each has at least */
 	size_t tensors = mspec_tensor_count(checkpoint);
-	int64_t needed = c->layers * A_LAYER;
+	int64_t needed = c->layers * A_LAYER, mixed = c->layers - c->dense_layers;
 	if (c->family == MSPEC_FAMILY_DEEPSEEK)
-		needed += (c->layers - c->dense_layers) * c->experts * AN_EXPERT;
+		needed += (mixed > 0 ? mixed : 1) * c->experts * AN_EXPERT;
 	if ((size_t)needed <= tensors)
 		return MUON_OK;
 	return muon_fail(err, MUON_E_FORMAT, mspec_info(checkpoint)->path,
-	                 "has %zu tensors, too few for the %lld layers of its configuration",
-	                 tensors, (long long)c->layers);
+	                 "has %zu tensors, too few for the layers and experts of its configuration",
+	                 tensors);
 }
 
 static int check(const mspec_model_config *c, const mspec_checkpoint *checkpoint, muon_error *err)
