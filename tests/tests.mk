@@ -42,13 +42,14 @@ test-unit: $(UNIT)
 test-cli: $(BUILD)/muonspec | $(BUILD)/packages-test
 	@tests/cli/run $(BUILD)/muonspec
 
-test-numbers: $(BUILD)/muonspec $(BUILD)/tests/run_model $(BUILD)/tests/run_optim \
-		| $(BUILD)/packages-test
+test-numbers: $(BUILD)/muonspec $(BUILD)/muontrain $(BUILD)/tests/run_model \
+		$(BUILD)/tests/run_optim | $(BUILD)/packages-test
 	@$(PYTHON) tests/compare_numpy.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"
 	@$(PYTHON) tests/same_report.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"
 	@$(PYTHON) tests/model_torch.py $(BUILD)/tests/run_model
 	@$(PYTHON) tests/forward_numpy.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"
 	@$(PYTHON) tests/optim_torch.py $(BUILD)/tests/run_optim
+	@$(PYTHON) tests/forward_training.py $(BUILD)/muontrain $(BUILD)/muonspec
 
 test-mpi: $(BUILD)/tests/mpi_communicator $(BUILD)/tests/mpi_optimizer
 	@$(PYTHON) tests/mpi.py $(BUILD)

@@ -81,7 +81,8 @@ typedef struct mspec_risk_options {
 	mspec_view_options view;
 	mspec_risk_limits limits[MSPEC_RISK_KINDS]; /* NaN: default */
 	double lr, weight_decay;
-	double update_rms; /* NaN: 0.2, that of Muon's matched update and about AdamW's */
+	double update_rms; /* of what lr multiplies; NaN: what the checkpoint says, else 0.2, that of
+	                      Muon's matched update and about AdamW's */
 	int threads;       /* 0: one per processor; at most 64 are used */
 	bool strict;       /* the first matrix that can't be read or holds NaN or Inf is an error */
 	/* Called from one thread at a time with entries done and in all and the matrix finished

@@ -214,10 +214,12 @@ static void fill_layers(mspec_forward_run *run, const task_result *sum, int64_t 
 	}
 }
 
-/* A tensor that multiplies activations: its output was recorded, or would be for some token. */
-static bool has_output(const mspec_model_tensor *tensor)
+/* A tensor that multiplies activations: its output was recorded, or would be for some token. The
+ * embedding does where it is the head too. */
+static bool has_output(const mspec_model *model, const mspec_model_tensor *tensor)
 {
-	return tensor->rank == 2 && tensor->role != MUON_ROLE_EMBEDDING;
+	return tensor->rank == 2 &&
+	       (tensor->role != MUON_ROLE_EMBEDDING || mspec_model_config_of(model)->tied_head);
 }
 
 static void fill_matrices(const forward_job *job, mspec_forward_run *run, const task_result *sum)
@@ -227,7 +229,7 @@ static void fill_matrices(const forward_job *job, mspec_forward_run *run, const 
 		const mspec_model_tensor *t = mspec_model_tensor_at(job->model, (size_t)i);
 		const mspec_tensor_record *record = &sum->records[run->bf16].tensors[i];
 		bool seen = record->output_count > 0;
-		if (has_output(t))
+		if (has_output(job->model, t))
 			run->matrices[n++] = (mspec_forward_matrix){
 			    t->name, seen ? sqrt(record->output_sumsq / record->output_count) : NAN,
 			    seen ? record->output_max_abs : NAN};
@@ -354,7 +356,7 @@ static int64_t count_matrices(const mspec_model *model)
 {
 	int64_t count = 0;
 	for (size_t i = 0; i < mspec_model_tensor_count(model); i++)
-		count += has_output(mspec_model_tensor_at(model, i));
+		count += has_output(model, mspec_model_tensor_at(model, i));
 	return count;
 }
 

@@ -41,7 +41,9 @@ static void judge_all(mspec_judging *j)
 	r->earlier = j->earlier ? mspec_info(j->earlier) : NULL;
 	r->lr = first_known(o->lr, r->checkpoint->lr);
 	r->weight_decay = first_known(o->weight_decay, r->checkpoint->weight_decay);
-	r->update_rms = first_known(o->update_rms, USUAL_UPDATE_RMS);
+	r->update_rms = first_known(
+	    o->update_rms,
+	    first_known(mspec_attribute_number(j->checkpoint, "update_rms"), USUAL_UPDATE_RMS));
 	mspec_judge_weights(j);
 	if (!j->code)
 		mspec_judge_outputs(j);

@@ -29,19 +29,38 @@ static double *read_record(mspec_judging *j, const char *name, int64_t *count)
 
 /* ---- outputs -------------------------------------------------------------------------------- */
 
-/* What a layer adds to the residual stream must still be seen in it. Its size is known from the
- * stream before and behind the layer, if the two are not correlated. */
-static void judge_stream(mspec_judging *j, const char *name, double before, double rms)
+/* RMS of the output of a layer's matrix; NaN if it was not recorded. */
+static double matrix_output(mspec_judging *j, int64_t layer, const char *matrix)
 {
-	double added = sqrt(fabs(rms * rms - before * before)), half = mspec_half_bf16_step(rms);
-	if (!(added > 0))
-		return;
-	mspec_judge(
-	    j, MSPEC_RISK_PRECISION, name, NULL, half / added, MSPEC_VERDICT_RISK,
-	    muon_arena_format(j->arena,
-	                      "half a bf16 step is %.2g at the output's RMS %.3g, which was "
-	                      "%.3g before the layer: it adds about %.2g",
-	                      half, rms, before, added));
+	char name[160];
+	int64_t count;
+	snprintf(name, sizeof name, "activations/matrices/model.layers.%lld.%s.weight/output_rms",
+	         (long long)layer, matrix);
+	const double *rms = read_record(j, name, &count);
+	return rms ? rms[0] : NAN;
+}
+
+/* What layer `i` adds to the residual stream, which must still be seen in it: the smaller of its
+ * two blocks' outputs where both were recorded, else what the stream's growth tells if the two are
+ * not correlated. NaN: unknown. */
+static double added_to_stream(mspec_judging *j, int64_t i, const double *rms)
+{
+	double attention = matrix_output(j, i, "self_attn.o_proj");
+	double mlp = matrix_output(j, i, "mlp.down_proj");
+	if (!isnan(attention) && !isnan(mlp))
+		return fmin(attention, mlp);
+	return i ? sqrt(fabs(rms[i] * rms[i] - rms[i - 1] * rms[i - 1])) : NAN;
+}
+
+static void judge_stream(mspec_judging *j, int64_t layer, const char *name, const double *rms)
+{
+	double added = added_to_stream(j, layer, rms), half = mspec_half_bf16_step(rms[layer]);
+	if (added > 0 && !j->code)
+		mspec_judge(j, MSPEC_RISK_PRECISION, name, NULL, half / added, MSPEC_VERDICT_RISK,
+		            muon_arena_format(j->arena,
+		                              "half a bf16 step is %.2g at the output's RMS %.3g, "
+		                              "to which a block of the layer adds %.2g",
+		                              half, rms[layer], added));
 }
 
 void mspec_judge_outputs(mspec_judging *j)
@@ -61,8 +80,8 @@ void mspec_judge_outputs(mspec_judging *j)
 		snprintf(name, sizeof name, "layers.%lld", (long long)i);
 		if (i < sizes)
 			mspec_judge_range(j, name, NULL, "output", largest[i]);
-		if (i > 0 && i < layers)
-			judge_stream(j, name, rms[i - 1], rms[i]);
+		if (i < layers)
+			judge_stream(j, i, name, rms);
 	}
 }
 

@@ -24,7 +24,7 @@ static const option_row option_rows[] = {
     {"weight-decay", 0, OPTION_NUMBER, VERB_RISK, FIELD(weight_decay), "DECAY",
      "decoupled weight decay (default: what the checkpoint says)"},
     {"update-rms", 0, OPTION_NUMBER, VERB_RISK, FIELD(update_rms), "RMS",
-     "RMS of an update before the learning rate (default: 0.2, Muon's scaled to match AdamW)"},
+     "RMS of an update before the learning rate (default: what the checkpoint says, else 0.2)"},
     {"limit", 0, OPTION_LIST, VERB_RISK, FIELD(limits), "KIND=WATCH,RISK",
      "values from which on to watch and to call it a risk (may be repeated)"},
     {"fail-on", 0, OPTION_CHOICE, VERB_RISK, FIELD(fail_on), "watch|risk",

@@ -334,7 +334,7 @@ static void test_recorded(void)
 	check(r, MSPEC_RISK_RANGE, "layers.0", MSPEC_VERDICT_OK, "the largest output, 3e+04");
 	check(r, MSPEC_RISK_RANGE, "layers.1", MSPEC_VERDICT_WATCH, "the largest output, 1e+36");
 	/* 4.001^2 - 4^2 = 0.008: 0.0894 is added where half a step is 1/64 */
-	UNIT_CLOSE(check(r, MSPEC_RISK_PRECISION, "layers.1", MSPEC_VERDICT_OK, "adds about 0.089"),
+	UNIT_CLOSE(check(r, MSPEC_RISK_PRECISION, "layers.1", MSPEC_VERDICT_OK, "adds 0.089"),
 	           0x1p-6 / sqrt(0.008001), 1e-6);
 	CU_ASSERT_EQUAL(check(r, MSPEC_RISK_ATTENTION_LOGITS, "layers.0.self_attn",
 	                      MSPEC_VERDICT_OK, "the weights of head"),
