@@ -133,29 +133,42 @@ typedef struct rms_pair {
 	double now, before; /* before: NaN if unknown */
 } rms_pair;
 
+/* Without decay whatever grows is not held. */
 static void judge_unheld_growth(mspec_judging *j, const mspec_matrix *m, const rms_pair *rms)
 {
-	if (isnan(rms->before))
-		mspec_judge(
-		    j, MSPEC_RISK_GROWTH, m->name, m->group, NAN, MSPEC_VERDICT_WATCH,
-		    muon_arena_format(j->arena,
-		                      "there is no weight decay: nothing holds the RMS, now "
-		                      "%.3g, which grows with the square root of the steps "
-		                      "or faster",
-		                      rms->now));
-	else if (rms->now > rms->before)
-		mspec_judge(j, MSPEC_RISK_GROWTH, m->name, m->group, NAN, MSPEC_VERDICT_WATCH,
-		            muon_arena_format(j->arena,
-		                              "there is no weight decay: nothing holds the RMS, "
-		                              "which grew from %.4g to %.4g",
-		                              rms->before, rms->now));
-	else
-		mspec_judge(
-		    j, MSPEC_RISK_GROWTH, m->name, m->group, NAN, MSPEC_VERDICT_OK,
-		    muon_arena_format(j->arena,
-		                      "there is no weight decay, but the RMS went from %.4g "
-		                      "to %.4g",
-		                      rms->before, rms->now));
+	bool grew = rms->now > rms->before;
+	const char *reason =
+	    isnan(rms->before)
+		? muon_arena_format(
+		      j->arena,
+		      "there is no weight decay: nothing holds the RMS, now %.3g, which "
+		      "grows with the square root of the steps or faster",
+		      rms->now)
+		: muon_arena_format(
+		      j->arena,
+		      "there is no weight decay: nothing holds the RMS, which went from "
+		      "%.4g to %.4g",
+		      rms->before, rms->now);
+	mspec_judge(j, MSPEC_RISK_GROWTH, m->name, m->group, NAN,
+	            grew ? MSPEC_VERDICT_RISK : MSPEC_VERDICT_WATCH, reason);
+}
+
+/* What decay alone would have taken from log(RMS) since the earlier checkpoint; NaN: unknown. */
+static double decay_since(const mspec_judging *j)
+{
+	const mspec_risk_report *r = j->report;
+	double steps = r->earlier ? r->checkpoint->step - r->earlier->step : NAN;
+	double before = r->earlier ? r->earlier->lr : NAN;
+	double lr = isnan(before) ? r->lr : (r->lr + before) / 2;
+	return steps > 0 ? steps * lr * r->weight_decay : NAN;
+}
+
+/* Has the RMS grown by more than a tenth of what decay alone would have taken away, or by 1% where
+ * that is not known? Less is level. */
+static bool still_grows(const mspec_judging *j, const rms_pair *rms)
+{
+	double pull = decay_since(j);
+	return log(rms->now / rms->before) > 0.1 * (isnan(pull) ? 0.1 : pull);
 }
 
 /* A single checkpoint's RMS may be on its way down, from the start or from a larger learning rate:
@@ -165,20 +178,21 @@ static void judge_held_growth(mspec_judging *j, const mspec_matrix *m, const rms
 	const mspec_risk_report *r = j->report;
 	double rest = mspec_equilibrium_rms(r->lr, r->weight_decay, r->update_rms);
 	double ratio = rms->now / rest;
-	char *base =
+	char *reason =
 	    muon_arena_format(j->arena,
 	                      "the RMS %.3g is %.2g times %.3g, at which lr %.3g and decay "
 	                      "%.3g hold updates of RMS %.2g after some %.2g steps",
 	                      rms->now, ratio, rest, r->lr, r->weight_decay, r->update_rms,
 	                      1 / (r->lr * r->weight_decay));
-	bool known = !isnan(rms->before), grows = rms->now > rms->before;
+	bool known = !isnan(rms->before), grows = known && still_grows(j, rms);
 	mspec_verdict worst = !known  ? MSPEC_VERDICT_WATCH
 	                      : grows ? MSPEC_VERDICT_RISK
 	                              : MSPEC_VERDICT_OK;
-	if (base && known)
-		base = muon_arena_format(j->arena, "%s; it went from %.4g to %.4g", base,
-		                         rms->before, rms->now);
-	mspec_judge(j, MSPEC_RISK_GROWTH, m->name, m->group, ratio, worst, base);
+	if (reason && known)
+		reason = muon_arena_format(j->arena, "%s; it went from %.4g to %.4g: %s", reason,
+		                           rms->before, rms->now,
+		                           grows ? "decay does not hold it yet" : "decay holds it");
+	mspec_judge(j, MSPEC_RISK_GROWTH, m->name, m->group, ratio, worst, reason);
 }
 
 static void judge_growth(mspec_judging *j, const mspec_matrix *m, const rms_pair *rms)

@@ -308,12 +308,15 @@ static void test_growth(void)
 	check_growth(NAN, 1.2, 0.1, MSPEC_VERDICT_OK, "1.2 times");
 	check_growth(NAN, 2, 0.1, MSPEC_VERDICT_WATCH, "2 times");
 	check_growth(NAN, 9, 0.1, MSPEC_VERDICT_WATCH, "9 times"); /* it may be coming down */
-	check_growth(8.5, 9, 0.1, MSPEC_VERDICT_RISK, "it went from");
-	check_growth(1.9, 2, 0.1, MSPEC_VERDICT_WATCH, "it went from");
-	check_growth(9.5, 9, 0.1, MSPEC_VERDICT_OK, "it went from");
+	check_growth(8.5, 9, 0.1, MSPEC_VERDICT_RISK, "decay does not hold it yet");
+	check_growth(1.9, 2, 0.1, MSPEC_VERDICT_WATCH, "decay does not hold it yet");
+	check_growth(9.5, 9, 0.1, MSPEC_VERDICT_OK, "decay holds it");
+	/* a step of decay takes a thousandth: growth by less than a tenth of that is level */
+	check_growth(9 / (1 + 0.9e-4), 9, 0.1, MSPEC_VERDICT_OK, "decay holds it");
+	check_growth(9 / (1 + 1.1e-4), 9, 0.1, MSPEC_VERDICT_RISK, "decay does not hold it yet");
 	check_growth(NAN, 1, 0, MSPEC_VERDICT_WATCH, "no weight decay");
-	check_growth(1, 1.1, 0, MSPEC_VERDICT_WATCH, "grew from");
-	check_growth(1.1, 1, 0, MSPEC_VERDICT_OK, "no weight decay, but");
+	check_growth(1, 1.1, 0, MSPEC_VERDICT_RISK, "no weight decay");
+	check_growth(1.1, 1, 0, MSPEC_VERDICT_WATCH, "no weight decay");
 }
 
 /* ---- layers -------------------------------------------------------------------------------- */
