@@ -4,8 +4,8 @@
 usage: model_torch.py RUN_MODEL
 
 The models are written here once more, from the descriptions of Llama and DeepSeek-V3, on Hugging
-Face's names and layouts; nothing but the numbers is shared. Needs PyTorch; skips without. Of the bf16
-mode, both sides round at the same places."""
+Face's names and layouts; nothing but the numbers is shared. In the bf16 mode both sides round at the
+same places. Needs PyTorch; skips without."""
 import subprocess
 import sys
 import tempfile
@@ -40,8 +40,8 @@ CASES = {
     "deepseek, no shared experts": dict(DEEPSEEK, shared_experts=0, dense_layers=0, top_k=1,
                                         layers=2),
 }
-# of logits, loss and gradients: distance in the Frobenius norm, relative. Both sides' bf16 is rounded
-# float64, in which a single result rounded the other way, or at another place, would show
+# of logits, loss and gradients: distance in the Frobenius norm, relative. bf16 is rounded float64 on
+# both sides, in which a single result rounded the other way, or at another place, would show
 TOLERANCE = {"f64": 1e-11, "f32": 3e-5, "bf16": 1e-11}
 
 

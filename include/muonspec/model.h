@@ -103,8 +103,8 @@ typedef struct mspec_records {
 	int64_t *expert_tokens;       /* layers x experts: tokens sent to each */
 } mspec_records;
 
-/* Activations of one micro-batch. About 512 tokens are the fastest where hidden is 128 or less: what
- * they leave behind stays in the processor's cache. */
+/* Activations of one micro-batch. About 512 tokens are the fastest where hidden is 128 or less:
+ * what they leave behind stays in the processor's cache. */
 typedef struct mspec_workspace mspec_workspace;
 MUON_API int mspec_workspace_create(mspec_workspace **out, const mspec_model *model,
                                     int64_t sequences, int64_t length, bool backward,

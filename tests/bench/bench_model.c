@@ -2,8 +2,8 @@
  *
  *     bench_model [--quick]      --quick measures each for a shorter time
  *
- * Times are processor time, of the thread that takes most, so that other programs disturb them less;
- * with the machine to itself that is the clock's. Model flops are those of mspec_model_token_flops;
+ * Times are processor time, of the thread that takes most, which other programs disturb less; with
+ * the machine to itself that is the clock's. Model flops are those of mspec_model_token_flops;
  * the share is of sgemm's rate on as many threads at a time, measured before and after. The best of
  * each counts. */
 #include "base/memory.h"

@@ -103,7 +103,8 @@ static void OP(record_logits)(const OP(run) *run, const OP(attention) *a, const 
 	if (!run->records || !(run->records->layers || run->records->head_max_logits))
 		return;
 	for (int64_t r = 0; r < tile->rows; r++)
-		OP(survey_logits)(tile->weights + r * tile->width, tile->first + r + 1, &most, &over);
+		OP(survey_logits)(tile->weights + r * tile->width, tile->first + r + 1, &most,
+		                  &over);
 	double count = (double)tile->rows * ((double)tile->first + ((double)tile->rows + 1) / 2);
 	if (run->records->layers) {
 		mspec_layer_record *record = &run->records->layers[a->layer];

@@ -95,7 +95,8 @@ static void OP(mla_turn)(const OP(run) *run, real *input, bool back)
 {
 	const mspec_model_config *c = &run->model->config;
 	const OP(mla_widths) width = OP(mla_widths_of)(c);
-	OP(rope)(run, input + c->nope_dim, width.input, width.qk, c->heads, c->rope_dim, true, back);
+	OP(rope)(run, input + c->nope_dim, width.input, width.qk, c->heads, c->rope_dim, true,
+	         back);
 	OP(rope)(run, input + width.queries + c->kv_rank, width.input, c->rope_dim, 1, c->rope_dim,
 	         true, back);
 }

@@ -77,8 +77,9 @@ static void OP(choose)(const real *scores, const real *bias, int64_t experts, in
                        int32_t *chosen)
 {
 	for (int32_t e = 0; e < experts; e++) {
+		const real key = scores[e] + bias[e];
 		int64_t at = e < top_k ? e : top_k;
-		while (at > 0 && scores[e] + bias[e] > scores[chosen[at - 1]] + bias[chosen[at - 1]]) {
+		while (at > 0 && key > scores[chosen[at - 1]] + bias[chosen[at - 1]]) {
 			if (at < top_k)
 				chosen[at] = chosen[at - 1];
 			at--;
@@ -265,8 +266,8 @@ static void OP(moe_backward)(OP(run) *run, int64_t layer, const real *x, const r
 	real *gathered = d_gates + run->rows * c->top_k;
 	real *d_out = gathered + run->rows * c->hidden, *scratch = d_out + run->rows * c->hidden;
 	if (c->shared_experts)
-		OP(swiglu_mlp_backward)(run, run->model->layers[layer].shared_gate, x, run->rows, dy,
-		                        dx, false, parts.shared, scratch);
+		OP(swiglu_mlp_backward)(run, run->model->layers[layer].shared_gate, x, run->rows,
+		                        dy, dx, false, parts.shared, scratch);
 	else
 		memset(dx, 0, (size_t)(run->rows * c->hidden) * sizeof *dx);
 	for (int64_t e = 0; e < c->experts; e++) {

@@ -39,8 +39,8 @@ static inline real OP(dot)(const real *restrict a, const real *restrict b, int64
 	return sum;
 }
 
-/* x[i] becomes e^(x[i] - max) for i < seen, 0 from there to `width`; *max is the largest of the seen.
- * Returns the sum. Loops end at a multiple of LANES, if there is one between seen and width. */
+/* x[i] becomes e^(x[i] - max) for i < seen, 0 from there to `width`; *max is the largest of the
+ * seen. Returns the sum. Loops end at a multiple of LANES, if there is one between seen and width. */
 static inline real OP(exponentials)(real *restrict x, int64_t seen, int64_t width, real *max)
 {
 	real lanes[OP(LANES)], most = x[0], sum = 0;

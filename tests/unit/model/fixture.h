@@ -18,7 +18,7 @@ typedef struct fixture {
 /* A small Llama: 2 layers, 4 query and 2 key heads, widths that are no multiple of 32. */
 mspec_model_config fixture_llama(void);
 
-/* A small DeepSeek: a dense layer, then one with 2 of 6 experts for each token and 2 shared ones. */
+/* A small DeepSeek: a dense layer, then one of 2 shared experts and 6 routed, of which 2 a token. */
 mspec_model_config fixture_deepseek(void);
 
 /* Random parameters (norms about 1), tokens and targets, some of them -1; loss_scale 0.7. */
