@@ -487,6 +487,12 @@ def test_real(bench):
     fresh = Bench(os.path.join(bench.folder, "fresh"), plan)
     subprocess.run(command + ["--only", "a/muon-1"], cwd=fresh.folder, capture_output=True)
     check(fresh.rows()[0]["digest"] == rows["a/muon-1"]["digest"], "same bits when interrupted")
+    for name in ("spectra", "curves"):
+        def steps(b):
+            return {row["step"] for row in b.rows(name) if row["run"] == "a/muon-1" and
+                    row.get("held_out_loss") != ""}
+        check(steps(fresh) == steps(bench) and len(steps(bench)) > 2,
+              "same steps in %s when interrupted" % name)
     check(bench.fit().returncode == 0, "fit of real runs")
     if RANKS:
         check(number(bench.rows("fit"), "equal", "all", "runs equal to the first") == 2,

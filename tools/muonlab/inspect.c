@@ -268,15 +268,29 @@ static int analyze_checkpoint(csv_table *table, mspec_checkpoint *checkpoint,
 	return code;
 }
 
+bool step_is_listed(const char *steps, double step)
+{
+	char *end;
+	for (const char *at = steps; *at; at = end + (*end == ',')) {
+		if (strtod(at, &end) == step && end != at)
+			return true;
+		if (end == at)
+			return false;
+	}
+	return false;
+}
+
 static int analyze_files(csv_table *table, const file_list *files, const char *metrics,
-                         muon_error *err)
+                         const char *steps, muon_error *err)
 {
 	metric_choice choice;
 	int code = choose_metrics(&choice, metrics, err);
 	for (size_t i = 0; i < files->count && !code; i++) {
 		mspec_checkpoint *checkpoint = NULL;
 		code = mspec_open(&checkpoint, files->paths[i], NULL, err);
-		if (!code)
+		bool wanted = !code && (!steps || i + 1 == files->count ||
+		                        step_is_listed(steps, mspec_info(checkpoint)->step));
+		if (wanted)
 			code = analyze_checkpoint(table, checkpoint, &choice, err);
 		mspec_close(&checkpoint);
 	}
@@ -291,7 +305,7 @@ static int write_table(const csv_table *table, const char *folder, const char *n
 	return csv_table_write(table, path, err);
 }
 
-int inspect_run(const char *folder, const char *metrics, muon_error *err)
+int inspect_run(const char *folder, const char *metrics, const char *steps, muon_error *err)
 {
 	file_list files;
 	csv_table inspection = {0}, spectra = {0};
@@ -299,7 +313,7 @@ int inspect_run(const char *folder, const char *metrics, muon_error *err)
 	if (!code)
 		code = describe_last(&inspection, files.paths[files.count - 1], files.count, err);
 	if (!code && metrics)
-		code = analyze_files(&spectra, &files, metrics, err);
+		code = analyze_files(&spectra, &files, metrics, steps, err);
 	if (!code && metrics)
 		code = write_table(&spectra, folder, "spectra.csv", err);
 	if (!code)

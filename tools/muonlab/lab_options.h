@@ -5,7 +5,7 @@
 #include "common/option_table.h"
 
 typedef struct cli_options {
-	const char *out, *runs, *muontrain, *only, *metrics;
+	const char *out, *runs, *muontrain, *only, *metrics, *steps;
 	int64_t jobs; /* 0: one a processor */
 	double scale, level;
 	bool list, report, no_plot, quiet, help, version;

@@ -32,6 +32,8 @@ static const option_row rows[] = {
     {"no-plot", 0, OPTION_FLAG, FIT, FIELD(no_plot), NULL, "don't run gnuplot on plot.gp"},
     {"metrics", 'm', OPTION_TEXT, INSPECT, FIELD(metrics), "LIST",
      "also spectra.csv, with these metrics of every matrix"},
+    {"steps", 0, OPTION_TEXT, INSPECT, FIELD(steps), "LIST",
+     "spectra only of the checkpoints after these steps, such as 0,10,100, and of the last"},
     {"progress", 0, OPTION_CHOICE, RUN, FIELD(progress), "auto|always|never",
      "progress on standard error (default: on a terminal)"},
     {"quiet", 'q', OPTION_FLAG, ALL, FIELD(quiet), NULL, "no messages but errors"},
@@ -66,7 +68,7 @@ enum { VERBS = sizeof verbs / sizeof *verbs };
 
 int run_inspect(const cli_options *options, muon_error *err)
 {
-	return inspect_run(options->arguments[0], options->metrics, err);
+	return inspect_run(options->arguments[0], options->metrics, options->steps, err);
 }
 
 static void print_usage(FILE *to)

@@ -1,5 +1,7 @@
 #include "store.h"
 
+#include "inspect.h"
+
 #include "analysis/columns_file.h"
 #include "base/output.h"
 #include "base/statistics.h"
@@ -131,10 +133,22 @@ static bool copy_row(csv_table *to, const csv_table *from, size_t from_row, cons
 	return good;
 }
 
-static bool is_kept(const csv_table *log, size_t row)
+/* Is the step one after which the plan has the run evaluated? An interrupt makes others. */
+static bool is_planned(const lab_run *run, double step)
+{
+	const char *listed = lab_run_option(run, "checkpoint-steps");
+	double steps = lab_run_number(run, "steps", 300);
+	double every = lab_run_number(run, "eval-every", fmax(1, floor(steps / 10)));
+	return !listed || step == steps || fmod(step, every) == 0 || step_is_listed(listed, step);
+}
+
+static bool is_kept(const csv_table *log, size_t row, const lab_run *run)
 {
 	size_t count = log->row_count;
-	return !row || row + 1 == count || *csv_table_cell(log, row, "held_out_loss") ||
+	bool evaluated = *csv_table_cell(log, row, "held_out_loss");
+	if (evaluated && !is_planned(run, csv_table_number(log, row, "step")))
+		return false;
+	return evaluated || !row || row + 1 == count ||
 	       row * CURVE_ROWS / count != (row - 1) * CURVE_ROWS / count;
 }
 
@@ -142,7 +156,7 @@ static bool take_curve(lab_store *store, const csv_table *log, const lab_run *ru
 {
 	bool good = true;
 	for (size_t row = 0; row < log->row_count && good; row++)
-		if (is_kept(log, row))
+		if (is_kept(log, row, run))
 			good = copy_row(&store->curves, log, row, run);
 	return good;
 }

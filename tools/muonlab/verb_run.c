@@ -260,11 +260,13 @@ static int start_inspection(session *s, job *j)
 	for (size_t i = 0; i < j->run->stage->spectra_count; i++)
 		muon_text_format(&metrics, "%s%s", i ? "," : "", j->run->stage->spectra[i]);
 	char *folder = muon_arena_string(&s->plan.memory, j->folder);
-	char inspect[] = "inspect", option[] = "--metrics";
-	char *arguments[] = {s->self, inspect, folder, metrics.length ? option : NULL, metrics.bytes,
-	                     NULL};
+	const char *planned = lab_run_option(j->run, "checkpoint-steps");
+	char *steps = muon_arena_string(&s->plan.memory, planned ? planned : "");
+	char inspect[] = "inspect", with_metrics[] = "--metrics", with_steps[] = "--steps";
+	char *arguments[] = {s->self, inspect, folder, metrics.length ? with_metrics : NULL,
+	                     metrics.bytes, planned ? with_steps : NULL, steps, NULL};
 	j->inspecting = true;
-	int code = folder && !metrics.failed ? start_program(s, j, arguments) : no_memory(s);
+	int code = folder && steps && !metrics.failed ? start_program(s, j, arguments) : no_memory(s);
 	muon_text_release(&metrics);
 	return code;
 }
