@@ -16,7 +16,7 @@ say = $(if $(filter 1,$(V)),,@printf '  %-5s %s\n' $(1) $(2))
 
 # ---- packages: installed when missing, with sudo only when not root ---------------------------
 PACKAGES_BUILD = gcc libc6-dev make pkg-config libopenblas-dev liblapacke-dev libhdf5-dev \
-                 libjansson-dev libzip-dev uthash-dev
+                 libjansson-dev libzip-dev uthash-dev libxxhash-dev
 # bf16 products of Newton-Schulz by oneDNN; ONEDNN=0 builds without it
 ONEDNN ?= 1
 ifneq ($(ONEDNN),0)
@@ -46,7 +46,7 @@ if [ -n "$$missing" ]; then \
 fi
 endef
 
-PKG = hdf5-serial openblas lapacke jansson libzip
+PKG = hdf5-serial openblas lapacke jansson libzip libxxhash
 # looked up only when something is compiled, after the packages are there
 CFLAGS_PKG = $(eval CFLAGS_PKG := $$(shell pkg-config --cflags $(PKG)))$(CFLAGS_PKG)
 LIBS_PKG = $(eval LIBS_PKG := $$(shell pkg-config --libs $(PKG)))$(LIBS_PKG)

@@ -40,6 +40,7 @@ owner() {
 	dnnl*.h | *oneapi*) echo 'src/kernels/' ;;
 	jansson.h) echo 'src/checkpoint/safetensors src/analysis/model_config.c tools/' ;;
 	zip.h) echo 'src/checkpoint/npz.c' ;;
+	xxhash.h) echo 'src/analysis/content_hash.c' ;;
 	cblas.h | lapack*.h) echo 'src/kernels/ src/optim/ src/model/' ;;
 	*) echo any ;;
 	esac

@@ -171,6 +171,32 @@ MUON_API int muon_singular_values_gesdd(int64_t rows, int64_t cols, double *a, d
 MUON_API size_t muon_eigenvalues_workspace(int64_t n);
 MUON_API int muon_eigenvalues(int64_t n, double *a, int64_t lda, double *w, double *work);
 
+/* ---- spectra by block Krylov iteration --------------------------------------------------- */
+
+/* What a few products with a matrix tell of its spectrum, at a fraction of a decomposition's cost. */
+typedef struct muon_krylov {
+	double sumsq;       /* sum of x^2, exact but for rounding */
+	double sigma_first; /* largest singular value; from below, 1 or 2 per cent off at the most */
+	double entropy;     /* -sum p ln p / ln k with p = sigma^2 / sumsq, within about 0.005; NaN for
+	                       k < 2 and for zero matrices */
+	int vectors;        /* singular vectors found: the number asked for, or the rank */
+} muon_krylov;
+
+/* Doubles of workspace for muon_krylov_spectrum; SIZE_MAX where LAPACK's 32-bit sizes overflow. */
+MUON_API size_t muon_krylov_workspace(int64_t rows, int64_t cols);
+
+/* Estimate the spectrum of a (rows x cols float32, row-major, leading dimension ld >= cols), k its
+ * short side, by block Lanczos with a fixed random start (Golub and Underwood 1977): Ritz values
+ * that have converged are counted once each, the others weighted as in stochastic Lanczos
+ * quadrature (Ubaru, Chen and Saad 2017) so that their number and their sum are right. With
+ * `vectors` > 0, at most MUON_KRYLOV_VECTORS, iterate on for that many leading singular vectors:
+ * left (rows x vectors) and right (cols x vectors), row-major, columns past the rank zero.
+ * The same bits for the same matrix. MUON_E_ARGUMENT, MUON_E_NONFINITE, MUON_E_NO_CONVERGENCE. */
+enum { MUON_KRYLOV_VECTORS = 8 };
+MUON_API int muon_krylov_spectrum(muon_krylov *result, int64_t rows, int64_t cols, const float *a,
+                                  int64_t ld, int vectors, float *left, float *right,
+                                  double *workspace);
+
 /* ---- Newton-Schulz orthogonalisation ----------------------------------------------------- */
 
 /* One step X <- a X + (b S + c S^2) X with S = X X^T; p(s) = a s + b s^3 + c s^5 acts on each

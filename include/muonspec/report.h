@@ -9,6 +9,25 @@
 extern "C" {
 #endif
 
+/* How the spectra of changes between checkpoints are found. */
+typedef enum mspec_change_method {
+	MSPEC_CHANGES_ESTIMATE, /* by a few products, where a decomposition would take long */
+	MSPEC_CHANGES_EXACT,
+	MSPEC_CHANGES_NONE
+} mspec_change_method;
+
+/* The change of a matrix since an earlier checkpoint; numbers are NaN where they are undefined. */
+typedef struct mspec_change {
+	int code;       /* MUON_OK, or why nothing is known */
+	bool known;     /* false: nothing was asked for */
+	bool estimated; /* spectral_norm and svd_entropy are estimates (muon_krylov) */
+	double sumsq;   /* sum of (w - w_before)^2 */
+	double spectral_norm, svd_entropy;
+	/* mean squared cosine between the spaces of the leading singular vectors then and now, on
+	 * the side of the rows (out) and of the columns (in): 1 when they are the same */
+	double align_out, align_in;
+} mspec_change;
+
 /* One row of a report: a matrix and its metrics. */
 typedef struct mspec_row {
 	const mspec_matrix *matrix;
@@ -20,6 +39,7 @@ typedef struct mspec_row {
 	size_t note_count;
 	mspec_spectrum spectrum; /* sigma is NULL unless keep_spectra was asked for */
 	double *sigma;           /* the memory behind spectrum.sigma */
+	mspec_change change;     /* since options.previous */
 } mspec_row;
 
 /* mean, min and max of a metric over the ok rows of a group where it is defined; NaN if none. */
@@ -51,6 +71,10 @@ typedef struct mspec_analyze_options {
 	int64_t max_memory;       /* bytes that matrices in flight may take; 0: no limit */
 	bool keep_spectra;
 	bool strict;              /* the first row that is not ok ends the analysis */
+	mspec_checkpoint *previous; /* open: rows get their changes since then; NULL: no changes */
+	mspec_change_method changes;
+	int align;                /* leading singular vectors to compare with those of `previous` */
+	bool changes_only;        /* no spectra of the matrices themselves, nor metrics of them */
 	/* Called from one thread at a time; return false to stop with MUON_E_INTERNAL. May be NULL. */
 	bool (*progress)(void *state, const mspec_progress *progress);
 	void *progress_state;

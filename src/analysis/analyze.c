@@ -1,4 +1,5 @@
 /* analyze: the spectra and metrics of every matrix of a checkpoint. */
+#include "analysis/change_spectrum.h"
 #include "analysis/matrix_spectrum.h"
 
 #include "base/clock.h"
@@ -18,7 +19,8 @@ enum { MOST_THREADS = 64 }; /* as many as OpenBLAS has buffers for */
 typedef struct analyze_job {
 	size_t row;
 	double flops;
-	double bytes; /* working memory */
+	double bytes; /* working memory for its spectrum, and for that or its change */
+	double most_bytes;
 	bool alone;   /* leaves no memory for as many others as there are workers */
 } analyze_job;
 
@@ -27,6 +29,8 @@ typedef struct analysis_run {
 	const mspec_analyze_options *options;
 	unsigned needs; /* of the metrics chosen */
 	mspec_spectrum_source source;
+	mspec_change_source change;    /* before is NULL unless changes are wanted */
+	mspec_views previous;          /* matrices of the checkpoint before */
 	muon_arena *arena; /* guarded by report_lock */
 	pthread_mutex_t read_lock;
 	pthread_mutex_t report_lock;
@@ -154,7 +158,7 @@ static void set_failure(analysis_run *run, mspec_row *row, int code, const muon_
 static int fit_power_law(const analysis_run *run, const mspec_spectrum *spectrum,
                          mspec_power_law *fit)
 {
-	if (!(run->needs & MSPEC_NEEDS_POWER_LAW))
+	if (!(run->needs & MSPEC_NEEDS_POWER_LAW) || run->options->changes_only)
 		return MUON_OK;
 	double *work = muon_alloc((size_t)spectrum->count, sizeof *work);
 	if (!work)
@@ -162,6 +166,28 @@ static int fit_power_law(const analysis_run *run, const mspec_spectrum *spectrum
 	mspec_fit_power_law(spectrum, work, fit);
 	muon_free(work);
 	return MUON_OK;
+}
+
+/* The matrix of that name in the checkpoint before, normally at the same place; NULL if none. */
+static const mspec_matrix *find_previous(const analysis_run *run, size_t row)
+{
+	const mspec_views *views = &run->previous;
+	const char *name = run->result->rows[row].matrix->name;
+	if (row < views->count && !strcmp(views->matrices[row].name, name))
+		return &views->matrices[row];
+	for (size_t i = 0; i < views->count; i++)
+		if (!strcmp(views->matrices[i].name, name))
+			return &views->matrices[i];
+	return NULL;
+}
+
+/* A change that can't be found is no fault of the matrix: its code says why. */
+static void find_change(analysis_run *run, size_t row_index)
+{
+	mspec_row *row = &run->result->rows[row_index];
+	const mspec_matrix *before = run->change.before ? find_previous(run, row_index) : NULL;
+	if (before)
+		mspec_change_spectrum(&run->change, before, row->matrix, &row->change);
 }
 
 /* Takes `sigma`, the memory of the spectrum's values, over. */
@@ -175,7 +201,7 @@ static void finish_row(analysis_run *run, mspec_row *row, int code, const mspec_
 	row->spectrum = *spectrum;
 	if (code)
 		set_failure(run, row, code, reason);
-	else
+	else if (!run->options->changes_only)
 		fill_metrics(run, row, run->needs & MSPEC_NEEDS_POWER_LAW ? &fit : NULL);
 	if (code || !run->options->keep_spectra)
 		row->spectrum.sigma = NULL;
@@ -205,15 +231,17 @@ static bool run_job(void *state, size_t task, int worker)
 	mspec_spectrum spectrum = {0};
 	double *sigma = NULL;
 	reading progress = {run, job->flops};
-	int code;
+	int code = MUON_OK;
 	if (run->options->max_memory > 0 && job->bytes > (double)run->options->max_memory)
 		code = too_large(job, run->options->max_memory, &reason);
 	else if (!muon_blas_has_room(1, job->bytes))
 		code = muon_fail(&reason, MUON_E_TOO_LARGE, NULL,
 		                 "needs more address space than 'ulimit -v' leaves");
-	else
+	else if (!run->options->changes_only)
 		code = mspec_matrix_spectrum(&run->source, row->matrix, run->kernel_threads, &progress,
 		                             &spectrum, &sigma, &reason);
+	if (!code)
+		find_change(run, job->row);
 	double unreported = code == MUON_E_TOO_LARGE ? job->flops : job->flops / 2;
 	finish_row(run, row, code, &spectrum, sigma, &reason);
 	report_progress(run, unreported, row->matrix);
@@ -328,8 +356,13 @@ static int prepare_rows(analysis_run *run, analyze_job **jobs)
 		}
 		analyze_job *j = &(*jobs)[run->job_count++];
 		*j = (analyze_job){.row = i, .bytes = mspec_matrix_spectrum_bytes(&run->source, m)};
+		j->most_bytes = j->bytes;
+		if (run->change.before) { /* one after the other */
+			double bytes = mspec_change_spectrum_bytes(&run->change, m);
+			j->most_bytes = bytes > j->bytes ? bytes : j->bytes;
+		}
 		j->alone = run->options->max_memory > 0 &&
-		           j->bytes * a->threads > (double)run->options->max_memory;
+		           j->most_bytes * a->threads > (double)run->options->max_memory;
 		j->flops = run->source.sigma ? decomposition_flops(m->rows, m->cols)
 		                                   : (double)m->rows * (double)m->cols;
 		if (run->source.sigma)
@@ -366,7 +399,7 @@ static int affordable_threads(const analysis_run *run, int threads)
 	double bytes = 0;
 	int affordable = 0;
 	while (affordable < threads) { /* jobs come largest first, or nearly so */
-		bytes += (size_t)affordable < run->job_count ? run->jobs[affordable].bytes : 0;
+		bytes += (size_t)affordable < run->job_count ? run->jobs[affordable].most_bytes : 0;
 		if (!muon_blas_has_room(affordable + 1, bytes))
 			break;
 		affordable++;
@@ -415,6 +448,13 @@ int mspec_analyze(mspec_analysis **out, mspec_checkpoint *checkpoint,
 	                                     .read_lock = &run.read_lock,
 	                                     .svd = options->svd,
 	                                     .progress = report_reading};
+	if (options->changes != MSPEC_CHANGES_NONE || options->align)
+		run.change = (mspec_change_source){.before = options->previous,
+		                                   .after = checkpoint,
+		                                   .read_lock = &run.read_lock,
+		                                   .method = options->changes,
+		                                   .align = options->align,
+		                                   .max_memory = (double)options->max_memory};
 	pthread_mutex_init(&run.read_lock, NULL);
 	pthread_mutex_init(&run.report_lock, NULL);
 	muon_blas_single_thread();
@@ -422,6 +462,8 @@ int mspec_analyze(mspec_analysis **out, mspec_checkpoint *checkpoint,
 	int code = choose_metrics(&run, options);
 	if (!code)
 		code = mspec_views_create(&a->views, checkpoint, &options->view, err);
+	if (!code && run.change.before)
+		code = mspec_views_create(&run.previous, run.change.before, &options->view, err);
 	if (!code)
 		code = prepare_rows(&run, &jobs);
 	if (!code)
@@ -430,6 +472,7 @@ int mspec_analyze(mspec_analysis **out, mspec_checkpoint *checkpoint,
 		code = summarize_groups(a, arena);
 	a->seconds = muon_seconds() - run.started;
 	muon_free(jobs);
+	mspec_views_destroy(&run.previous);
 	pthread_mutex_destroy(&run.read_lock);
 	pthread_mutex_destroy(&run.report_lock);
 	if (code) {

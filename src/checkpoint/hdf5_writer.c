@@ -27,20 +27,33 @@ static int earlier_failure(const mspec_hdf5_writer *writer, muon_error *err)
 	return muon_fail(err, writer->code, writer->path, "%s", muon_error_text(writer->code));
 }
 
-static int create_file(mspec_hdf5_writer *writer, const char *path, muon_error *err)
+/* How a file comes to be open for writing. */
+typedef struct opening {
+	bool add;        /* to an existing one */
+	size_t reserved; /* bytes before a new one's data */
+} opening;
+
+static int open_file(mspec_hdf5_writer *writer, const char *path, const opening *how,
+                     muon_error *err)
 {
 	char reason[H5_REASON];
-	hid_t access = H5Pcreate(H5P_FILE_ACCESS);
-	if (access >= 0 && H5Pset_fapl_sec2(access) >= 0 &&
-	    H5Pset_file_locking(access, false, true) >= 0)
-		writer->file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+	hid_t access = H5Pcreate(H5P_FILE_ACCESS), creation = H5Pcreate(H5P_FILE_CREATE);
+	bool good = access >= 0 && creation >= 0 && H5Pset_fapl_sec2(access) >= 0 &&
+	            H5Pset_file_locking(access, false, true) >= 0 &&
+	            H5Pset_userblock(creation, how->reserved) >= 0;
+	if (good && how->add)
+		writer->file = H5Fopen(path, H5F_ACC_RDWR, access);
+	else if (good)
+		writer->file = H5Fcreate(path, H5F_ACC_TRUNC, creation, access);
 	int code = writer->file < 0 ? fail_write(writer, path, mspec_h5_reason(reason), err)
 	                            : MUON_OK;
+	mspec_h5_close(creation);
 	mspec_h5_close(access);
 	return code;
 }
 
-int mspec_hdf5_create(mspec_hdf5_writer **out, const char *path, muon_error *err)
+static int begin_writing(mspec_hdf5_writer **out, const char *path, const opening *how,
+                         muon_error *err)
 {
 	*out = NULL;
 	mspec_hdf5_writer *writer = muon_alloc(1, sizeof *writer);
@@ -54,13 +67,29 @@ int mspec_hdf5_create(mspec_hdf5_writer **out, const char *path, muon_error *err
 	int code;
 	H5E_BEGIN_TRY
 	{
-		code = create_file(writer, path, err);
+		code = open_file(writer, path, how, err);
 	}
 	H5E_END_TRY
 	if (code)
 		mspec_hdf5_abandon(&writer);
 	*out = writer;
 	return code;
+}
+
+int mspec_hdf5_create(mspec_hdf5_writer **out, const char *path, muon_error *err)
+{
+	return begin_writing(out, path, &(opening){.add = false}, err);
+}
+
+int mspec_hdf5_create_after(mspec_hdf5_writer **out, const char *path, size_t reserved,
+                            muon_error *err)
+{
+	return begin_writing(out, path, &(opening){.reserved = reserved}, err);
+}
+
+int mspec_hdf5_reopen(mspec_hdf5_writer **out, const char *path, muon_error *err)
+{
+	return begin_writing(out, path, &(opening){.add = true}, err);
 }
 
 /* HDF5 takes "." and empty components of a path as nothing, so such names would not come back. */

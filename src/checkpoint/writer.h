@@ -12,6 +12,12 @@
 
 typedef struct mspec_hdf5_writer mspec_hdf5_writer;
 int mspec_hdf5_create(mspec_hdf5_writer **out, const char *path, muon_error *err);
+/* The same with `reserved` bytes (0, or a power of two from 512 on) before the HDF5 data, which are
+ * the caller's (HDF5's user block). */
+int mspec_hdf5_create_after(mspec_hdf5_writer **out, const char *path, size_t reserved,
+                            muon_error *err);
+/* Open a file that this writer has made, to add to it. MUON_E_WRITE. */
+int mspec_hdf5_reopen(mspec_hdf5_writer **out, const char *path, muon_error *err);
 
 /* Declare a dataset; groups in its name ("a/b") are made. bf16 is written as the custom float
  * type, 8-bit floats as uint8 with a `dtype` attribute, bool as h5py's enum. */
