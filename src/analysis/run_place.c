@@ -6,6 +6,7 @@
 #include "base/text.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,9 +47,16 @@ static char *beside(const char *real, bool folder_given, char *folder)
 	return NULL;
 }
 
-static bool can_keep(const char *store, const char *folder)
+/* Can files be made in the folder? Only trying tells, with read-only mounts and for root. */
+static bool is_writable(const char *folder)
 {
-	return !access(folder, W_OK | X_OK) && (access(store, F_OK) || !access(store, R_OK | W_OK));
+	char probe[PATH_MAX + 40];
+	snprintf(probe, sizeof probe, "%s/.muonspec-%ld.tmp", folder, (long)getpid());
+	int fd = open(probe, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return false;
+	close(fd);
+	return !unlink(probe);
 }
 
 static bool make_folder(const char *path)
@@ -70,7 +78,7 @@ static bool cache_folder(char *folder, size_t capacity)
 	if (used < 0 || (size_t)used + sizeof "/muonspec" > capacity || !make_folder(folder))
 		return false;
 	strcat(folder, "/muonspec");
-	return make_folder(folder) && !access(folder, W_OK | X_OK);
+	return make_folder(folder) && is_writable(folder);
 }
 
 /* A name of its own for every run: its last component, and a hash of the path. */
@@ -96,7 +104,7 @@ char *mspec_run_default_store(const char *const *arguments, size_t count, const 
 	char *path = NULL;
 	if (count && realpath(arguments[0], real)) {
 		path = beside(real, is_folder(real), folder);
-		if (path && can_keep(path, folder))
+		if (path && is_writable(folder))
 			return path;
 		muon_free(path);
 		path = in_cache(real);

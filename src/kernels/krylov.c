@@ -39,11 +39,26 @@ static int short_side(int64_t rows, int64_t cols)
 	return (int)(rows < cols ? rows : cols);
 }
 
-/* Basis vectors for a short side of n. */
+static int width_with(int n, int steps, int block)
+{
+	int most = n / block;
+	return block * (steps < most ? steps : most);
+}
+
+/* Vectors at a time for a short side of n: as many as allowed, or fewer where those would leave
+ * more of a small space out of the basis. */
+static int block_size(int n, int steps)
+{
+	int best = 1;
+	for (int b = 2; b <= BLOCK && b <= n; b++)
+		if (width_with(n, steps, b) >= width_with(n, steps, best))
+			best = b;
+	return best;
+}
+
 static int basis_width(int n, int steps)
 {
-	int block = n < BLOCK ? n : BLOCK, most = n / block;
-	return block * (steps < most ? steps : most);
+	return width_with(n, steps, block_size(n, steps));
 }
 
 size_t muon_krylov_workspace(int64_t rows, int64_t cols)
@@ -223,7 +238,8 @@ static double estimate_entropy(krylov *k, double mean)
 
 /* ---- vectors ------------------------------------------------------------------------------ */
 
-/* The leading `count` singular vectors out of the Ritz vectors. */
+/* The leading `count` singular vectors out of the Ritz vectors, down to where float32 products know
+ * them no more. */
 static int find_vectors(const krylov *k, int count, float *near, float *far)
 {
 	int found = 0;
@@ -233,7 +249,7 @@ static int find_vectors(const krylov *k, int count, float *near, float *far)
 	while (found < count && found < k->width) {
 		int column = k->width - 1 - found;
 		double value = k->values[column];
-		if (!(value > 1e-10 * largest))
+		if (!(value > 1e-6 * largest))
 			break;
 		float y[MOST];
 		for (int i = 0; i < k->width; i++)
@@ -277,8 +293,9 @@ int muon_krylov_spectrum(muon_krylov *result, int64_t rows, int64_t cols, const 
 	k.n = short_side(rows, cols);
 	k.l = k.rows + k.cols - k.n;
 	k.tall = rows >= cols;
-	k.block = k.n < BLOCK ? k.n : BLOCK;
-	k.width = basis_width(k.n, vectors ? VECTOR_STEPS : STEPS);
+	int steps = vectors ? VECTOR_STEPS : STEPS;
+	k.block = block_size(k.n, steps);
+	k.width = basis_width(k.n, steps);
 	lay_out(&k, workspace);
 	result->sumsq = sum_of_squares(&k);
 	if (!isfinite(result->sumsq))
