@@ -32,8 +32,9 @@ $(BUILD)/tests/run_%: $(BUILD)/obj/tests/run_%.o $(BUILD)/libmuonspec.a $(BUILD)
 
 # ---- tests --------------------------------------------------------------------------------------
 .PHONY: test test-unit test-cli test-numbers test-bad-input test-mpi \
-	test-install
-test: test-cli test-numbers test-bad-input test-train test-lab test-mpi test-install test-unit check-layers
+	test-install test-runs
+test: test-cli test-numbers test-runs test-bad-input test-train test-lab test-mpi test-install \
+	test-unit check-layers
 	@echo "all tests passed"
 
 test-unit: $(UNIT)
@@ -56,6 +57,9 @@ test-mpi: $(BUILD)/tests/mpi_communicator $(BUILD)/tests/mpi_optimizer
 
 test-install: all
 	@+tests/install.sh $(MAKE) BUILD=$(abspath $(BUILD)) MPI=$(MPI) ONEDNN=$(ONEDNN)
+
+test-runs: $(BUILD)/muonspec | $(BUILD)/packages-test
+	@$(PYTHON) tests/runs_numpy.py $(BUILD)/muonspec
 
 test-bad-input: $(BUILD)/muonspec | $(BUILD)/packages-test
 	@$(PYTHON) tests/bad_input.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"

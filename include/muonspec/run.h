@@ -53,6 +53,7 @@ typedef struct mspec_run {
 	const double *rows, *cols;
 	const char *store;         /* file in use, or NULL */
 	const char *store_problem; /* one line, or NULL */
+	bool kept;                 /* results are in the store, or will be */
 	size_t computed, reused;   /* checkpoints */
 	void *memory;
 } mspec_run;
@@ -186,7 +187,7 @@ typedef struct mspec_comparison {
 	size_t group_count;
 	mspec_finding *findings;
 	size_t finding_count;
-	double step;        /* of the findings */
+	double step, step_b; /* of the findings: of a's checkpoint and of b's */
 	mspec_unpaired *unpaired;
 	size_t unpaired_count;
 	void *memory;

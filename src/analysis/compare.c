@@ -281,6 +281,7 @@ static int find_all(comparing *c)
 	r->findings = muon_arena_alloc(c->arena, r->metric_count + 1, sizeof *r->findings);
 	int code = differences && r->findings ? MUON_OK : out_of_memory(c);
 	r->step = last->step;
+	r->step_b = c->tracks[1]->run->checkpoints[c->matches[c->match_count - 1].b].step;
 	for (size_t k = 0; k < r->metric_count && !code; k++)
 		code = find_metric(c, k, last, count, differences,
 				   &r->findings[r->finding_count++]);

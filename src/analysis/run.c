@@ -242,8 +242,8 @@ static const char *explain_difference(gathering *g, const mspec_listing *run,
 					 muon_escape(name, sizeof name, other->names[i]));
 		}
 	return differing ? muon_arena_format(&g->memory->arena,
-					     "is of another run: %s (%zu of %zu matrices differ)",
-					     first, differing, run->count)
+					     "is of another run: %s (%zu %s)", first, differing,
+					     differing == 1 ? "matrix differs" : "matrices differ")
 			 : "is of another run: its matrices come in another order or are of other "
 			   "groups";
 }
@@ -275,7 +275,7 @@ static void number_by_position(gathering *g)
 	for (size_t i = 0; i < g->count; i++)
 		if (!g->items[i].reason)
 			g->items[i].step = next++;
-	g->run->positions = next > 1;
+	g->run->positions = next > 0;
 }
 
 static int drop_stepless(gathering *g)
@@ -390,6 +390,22 @@ static int gather(gathering *g)
 	return code;
 }
 
+/* The store itself, when it lies among the checkpoints under a name like theirs. */
+static void leave_store_out(mspec_run_memory *m)
+{
+	struct stat store, st;
+	size_t kept = 0;
+	if (!m->options.store || stat(m->options.store, &store))
+		return;
+	for (size_t i = 0; i < m->files.count; i++) {
+		bool same = !stat(m->files.paths[i], &st) && st.st_dev == store.st_dev &&
+			    st.st_ino == store.st_ino;
+		if (!same)
+			m->files.paths[kept++] = m->files.paths[i];
+	}
+	m->files.count = kept;
+}
+
 static int refuse_empty(const mspec_run *run, const char *where, muon_error *err)
 {
 	char name[120];
@@ -416,6 +432,7 @@ int mspec_run_open(mspec_run **out, const char *const *arguments, size_t count,
 	if (!code)
 		code = mspec_store_open(&m->store, options->store, err);
 	if (!code) {
+		leave_store_out(m);
 		g.count = m->files.count;
 		g.items = muon_alloc(g.count + 1, sizeof *g.items);
 		code = g.items ? gather(&g) : out_of_memory(&g);
@@ -424,6 +441,7 @@ int mspec_run_open(mspec_run **out, const char *const *arguments, size_t count,
 	if (!code) {
 		run->store = options->store;
 		run->store_problem = mspec_store_problem(m->store);
+		run->kept = mspec_store_keeps(m->store);
 		if (!run->count)
 			code = refuse_empty(run, count ? arguments[0] : NULL, err);
 		else if (!run->matrix_count)

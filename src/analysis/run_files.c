@@ -260,6 +260,9 @@ static bool steps_by_place(const step_names *n, double *steps)
 {
 	enum { MOST = 32 };
 	size_t length;
+	const char *only = text_of(n, 0, &length);
+	if (n->count == 1 && !isnan(number_at(only, length, 1)))
+		return false; /* which of its numbers, nothing tells */
 	for (size_t at = 0; at < MOST; at++) {
 		for (size_t i = 0; i < n->count; i++) {
 			const char *text = text_of(n, i, &length);

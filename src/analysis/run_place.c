@@ -47,9 +47,13 @@ static char *beside(const char *real, bool folder_given, char *folder)
 	return NULL;
 }
 
-/* Can files be made in the folder? Only trying tells, with read-only mounts and for root. */
+/* Can files be made in the folder? Only trying tells, with read-only mounts. A folder that nobody
+ * may write is left alone, by root too. */
 static bool is_writable(const char *folder)
 {
+	struct stat st;
+	if (stat(folder, &st) || !(st.st_mode & (S_IWUSR | S_IWGRP | S_IWOTH)))
+		return false;
 	char probe[PATH_MAX + 40];
 	snprintf(probe, sizeof probe, "%s/.muonspec-%ld.tmp", folder, (long)getpid());
 	int fd = open(probe, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);

@@ -223,6 +223,11 @@ const char *mspec_store_problem(const mspec_store *store)
 	return *store->problem ? store->problem : NULL;
 }
 
+bool mspec_store_keeps(const mspec_store *store)
+{
+	return store->path != NULL;
+}
+
 void mspec_spectra_release(mspec_spectra *spectra)
 {
 	muon_free(spectra->spectra);
@@ -804,7 +809,7 @@ static int make_file(mspec_store *store, const char *temporary, muon_error *err)
 			       is_sealed(store->path));
 	if (there && !sound && !is_replaceable(store->path))
 		return muon_fail(err, MUON_E_WRITE, store->path, "is no store of muonspec any more");
-	int code = sound ? copy_file(store->path, temporary, err) : MUON_OK;
+	int code = copy_file(sound ? store->path : "/dev/null", temporary, err);
 	if (!code)
 		code = mark_present(store, sound ? temporary : NULL, err);
 	return code ? code : write_pending(store, temporary, sound, err);

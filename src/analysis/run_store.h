@@ -57,6 +57,8 @@ int mspec_store_open(mspec_store **out, const char *path, muon_error *err);
 void mspec_store_close(mspec_store **store);
 /* One line, or NULL; also of a commit that failed, after which nothing more is kept. */
 const char *mspec_store_problem(const mspec_store *store);
+/* Does it keep what is added: false without a path, and after a failure. */
+bool mspec_store_keeps(const mspec_store *store);
 
 /* All found things live as long as the store, but for spectra, which the caller releases. NULL or
  * false where the store has none. */

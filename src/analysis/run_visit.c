@@ -257,5 +257,6 @@ int mspec_run_visit(mspec_run *run, mspec_visit_fn visit, void *state, muon_erro
 	muon_free(v.changes);
 	mspec_store_commit(v.memory->store, true);
 	run->store_problem = mspec_store_problem(v.memory->store);
+	run->kept = mspec_store_keeps(v.memory->store);
 	return code;
 }

@@ -3,6 +3,8 @@ run help analyze
 run ls --help
 run metrics --help
 run convert --help
+run track --help
+run compare --help
 run risk --help
 run forward --help
 

@@ -44,8 +44,7 @@ json_t *json_tool(int threads)
 	                 muon_blas_description(), "threads", threads);
 }
 
-/* Steps and tokens are counts: written without a fraction. */
-static json_t *whole_or_null(double value)
+json_t *json_whole_or_null(double value)
 {
 	return isfinite(value) && fabs(value) < 9e15 && value == floor(value)
 	           ? json_integer((json_int_t)value)
@@ -55,7 +54,7 @@ static json_t *whole_or_null(double value)
 json_t *json_checkpoint(const mspec_checkpoint_info *info)
 {
 	return json_pack("{s:o, s:s, s:s, s:o, s:o}", "path", json_text(info->path), "format",
-	                 info->format, "layout", info->layout, "step", whole_or_null(info->step),
+	                 info->format, "layout", info->layout, "step", json_whole_or_null(info->step),
 	                 "optimizer", json_text(info->optimizer));
 }
 

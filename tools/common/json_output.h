@@ -14,6 +14,8 @@ void json_put(json_t *object, const char *key, json_t *value);
 void json_add(json_t *array, json_t *value);
 /* null for NaN and Inf, which JSON can't hold. */
 json_t *json_number_or_null(double value);
+/* The same of steps and tokens, which are counts: written without a fraction. */
+json_t *json_whole_or_null(double value);
 /* {"version", "blas", "threads"} */
 json_t *json_tool(int threads);
 /* {"path", "format", "layout", "step", "optimizer"} */

@@ -10,7 +10,8 @@ typedef struct tool_options {
 	int format; /* output_format */
 	const char *output; /* file to write: of --output, or what convert makes */
 	text_list include, exclude;
-	text_list limits;   /* of risks: "KIND=WATCH,RISK" */
+	text_list limits;   /* of risks: "KIND=WATCH,RISK"; of track: "METRIC=VALUE" */
+	text_list labels;   /* of compare's two sides */
 	const char *tokens; /* file to run the model on */
 	const char *metrics; /* comma-separated, as given */
 	const char *sort;
@@ -20,6 +21,12 @@ typedef struct tool_options {
 	int svd;      /* muon_svd_method */
 	int progress; /* when */
 	int color;    /* when */
+	int changes;  /* mspec_change_method */
+	int pairing;  /* mspec_pairing */
+	const char *step_regex;
+	bool watch, no_store;
+	double interval, idle; /* seconds; idle NaN: for ever */
+	int64_t align;
 	int fail_on;  /* mspec_verdict - MSPEC_VERDICT_WATCH; -1: never */
 	int64_t threads, top, width;
 	int64_t length, max_tokens;
@@ -38,6 +45,11 @@ enum verb_bit {
 	VERB_CONVERT = 8,
 	VERB_RISK = 16,
 	VERB_FORWARD = 32,
+	VERB_TRACK = 64,
+	VERB_COMPARE = 128,
+	VERB_RUNS = VERB_TRACK | VERB_COMPARE,
+	VERB_MATRICES = VERB_LS | VERB_ANALYZE | VERB_RISK | VERB_RUNS,
+	VERB_REPORTS = VERB_MATRICES | VERB_FORWARD,
 	VERB_ALL = 0xffff
 };
 

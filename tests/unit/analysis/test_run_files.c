@@ -32,6 +32,8 @@ static const name_case names[] = {
     {NULL, {"r/checkpoint-500/model.safetensors"}, {500}},
     {NULL, {"a.h5", "b.h5"}, {NAN, NAN}},
     {NULL, {"weights.7.h5"}, {7}},
+    {NULL, {"fer2013_mini.00-0.47.hdf5"}, {NAN}},
+    {NULL, {"fer2013_epoch.12-0.47.hdf5"}, {12}},
     {"e([0-9]+)", {"r7/s1e20.h5", "r7/s2e10.h5", "r7/none.h5"}, {20, 10, NAN}},
     {"[0-9]+k", {"x-10k.h5", "x-2k.h5"}, {10, 2}},
 };

@@ -1,0 +1,29 @@
+#include "compare_output.h"
+
+#include "common/csv_output.h"
+
+static int print_pairs(const mspec_comparison *c, const mspec_pair *pairs, size_t count,
+                       muon_error *err)
+{
+	int code = MUON_OK;
+	for (size_t i = 0; i < count; i++)
+		for (size_t k = 0; k < c->metric_count && !code; k++) {
+			csv_text(pairs[i].name);
+			csv_text(pairs[i].group);
+			csv_number(pairs[i].step);
+			csv_text(c->metrics[k]);
+			csv_number(pairs[i].a[k]);
+			csv_number(pairs[i].b[k]);
+			csv_number(pairs[i].a[k] - pairs[i].b[k]);
+			code = csv_end(err);
+		}
+	return code;
+}
+
+/* Long form: a line per pair and metric, groups before matrices. */
+int compare_csv(const mspec_comparison *c, muon_error *err)
+{
+	puts("name,group,step,metric,a,b,difference");
+	int code = print_pairs(c, c->groups, c->group_count, err);
+	return code ? code : print_pairs(c, c->pairs, c->pair_count, err);
+}
