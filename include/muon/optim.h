@@ -168,8 +168,9 @@ typedef struct muon_optimizer muon_optimizer;
 /* Make an optimizer over `count` parameters. Everything that steps need is allocated here. Steps
  * set BLAS to one thread in this process: the optimizer's own are over matrices.
  * MUON_E_USAGE for options or parameters that make no sense (empty or repeated names, shapes that
- * don't fit `heads` or `splits`, a NULL buffer), naming the parameter; MUON_E_UNSUPPORTED for a
- * precision that isn't there; MUON_E_MEMORY. */
+ * don't fit `heads` or `splits`, a NULL buffer, values that overlap another's: tied weights are one
+ * parameter), naming the parameter; MUON_E_UNSUPPORTED for a precision that isn't there;
+ * MUON_E_MEMORY. */
 MUON_API int muon_optimizer_create(muon_optimizer **out, const muon_options *options,
                                    const muon_parameter *parameters, size_t count,
                                    muon_error *err);

@@ -99,6 +99,8 @@ static bool step_cut(void *state, size_t task, int worker)
 
 void muon_optim_step_cut_momentum(muon_optimizer *o)
 {
+	if (!o->exchanges)
+		return;
 	muon_pool_run(o->threads, o->order_count, step_cut, o);
 }
 

@@ -1,6 +1,8 @@
 /* Parameters that make sense, copied. */
 #include "optim/optim_internal.h"
 
+#include "base/text.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -182,6 +184,44 @@ static int check_names(const muon_optimizer *o, muon_error *err)
 	return code;
 }
 
+/* ---- buffers -------------------------------------------------------------------------------- */
+
+static const muon_parameter *given(const void *item)
+{
+	const muon_optim_parameter *const *p = item;
+	return &(*p)->given;
+}
+
+static int compare_values(const void *a, const void *b)
+{
+	const uintptr_t x = (uintptr_t)given(a)->values, y = (uintptr_t)given(b)->values;
+	return x < y ? -1 : x > y;
+}
+
+/* Tied weights are one parameter: two would be moved twice. */
+static int check_overlap(const muon_optimizer *o, muon_error *err)
+{
+	const muon_optim_parameter **list = muon_alloc(o->count, sizeof *list);
+	int code = MUON_OK;
+	if (!list)
+		return muon_optim_out_of_memory(NULL, err);
+	for (size_t i = 0; i < o->count; i++)
+		list[i] = &o->parameters[i];
+	qsort(list, o->count, sizeof *list, compare_values);
+	for (size_t i = 1; !code && i < o->count; i++) {
+		const muon_optim_parameter *before = list[i - 1];
+		const size_t bytes =
+		    (size_t)before->elements * muon_dtype_size(before->given.dtype);
+		char name[128];
+		if ((uintptr_t)list[i]->given.values - (uintptr_t)before->given.values < bytes)
+			code = muon_fail(err, MUON_E_USAGE, list[i]->given.name,
+					 "parameter: its values overlap those of %s",
+					 muon_escape(name, sizeof name, before->given.name));
+	}
+	muon_free(list);
+	return code;
+}
+
 int muon_optim_set_parameters(muon_optimizer *o, const muon_parameter *parameters, size_t count,
 			      muon_error *err)
 {
@@ -200,5 +240,7 @@ int muon_optim_set_parameters(muon_optimizer *o, const muon_parameter *parameter
 			code = refuse(&parameters[i], err, "too many entries in all");
 		o->entries += code ? 0 : p->elements;
 	}
-	return code ? code : check_names(o, err);
+	if (!code)
+		code = check_names(o, err);
+	return code ? code : check_overlap(o, err);
 }

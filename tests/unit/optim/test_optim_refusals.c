@@ -78,6 +78,10 @@ static void test_names(void)
 	p[2].name = "c";
 	p[3].name = "a";
 	refuses(&options, p, 4, MUON_E_USAGE, "a", "two have this name");
+	p[3].name = "d"; /* tied weights, given twice */
+	refuses(&options, p, 2, MUON_E_USAGE, "a", "overlap those of b");
+	p[1].values = (float *)p[0].values + 23;
+	refuses(&options, p, 2, MUON_E_USAGE, "a", "overlap those of b");
 	refuses(&options, p, 0, MUON_E_USAGE, "", "needs parameters");
 	refuses(&options, NULL, 3, MUON_E_USAGE, "", "needs parameters");
 	refuses(NULL, p, 1, MUON_E_USAGE, "", "none given");
