@@ -225,9 +225,11 @@ static bool take_inspection(csv_table *runs, size_t at, const csv_table *inspect
 static double seconds_of(const csv_table *log)
 {
 	double sum = 0;
-	for (size_t row = 0; row < log->row_count; row++)
-		sum += csv_table_number(log, row, "step_seconds");
-	return log->row_count ? sum : NAN;
+	for (size_t row = 0; row < log->row_count; row++) {
+		double seconds = csv_table_number(log, row, "step_seconds");
+		sum += isnan(seconds) ? 0 : seconds; /* none before the first step */
+	}
+	return sum > 0 ? sum : NAN;
 }
 
 static bool set_outcome(csv_table *runs, size_t row, const lab_run *run, const csv_table *log,
