@@ -370,7 +370,7 @@ static void test_no_expert_starves(void)
 	fixture f;
 	int64_t load[12], sum[6] = {0};
 	mspec_workspace *workspace;
-	enum { STEPS = 400, LAST = 100 };
+	enum { STEPS = 160, LAST = 60 };
 	fixture_open(&f, &config, 2, 60);
 	CU_ASSERT_EQUAL_FATAL(mspec_workspace_create(&workspace, f.model, 2, 60, false, NULL),
 	                      MUON_OK);
@@ -385,7 +385,7 @@ static void test_no_expert_starves(void)
 	CU_ASSERT_EQUAL(least(load + 6), 0);
 	CU_ASSERT_EQUAL(load[6], 120);
 	for (int i = 0; i < STEPS; i++) {
-		mspec_model_balance(f.model, parameters, load, 0.01);
+		mspec_model_balance(f.model, parameters, load, 0.02);
 		run_and_count(&f, workspace, parameters, load);
 		for (int e = 0; e < 6 && i >= STEPS - LAST; e++)
 			sum[e] += load[6 + e];
