@@ -29,7 +29,9 @@ MOE = ["--model", "moe-tiny", "--layers", "2", *SMALL]
 # no search for networks; ranks go where there is room
 MPIRUN = ["mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "--mca", "btl",
           "self,vader", "--mca", "mpi_yield_when_idle", "1"]
-TIMES = ("tokens_per_second", "step_seconds", "optimizer_seconds")
+TIMES = ("tokens_per_second", "step_seconds", "optimizer_seconds", "reduce_seconds",
+         "momentum_seconds", "gather_seconds", "newton_schulz_seconds", "update_seconds",
+         "all_gather_seconds")
 
 
 def check(good, what):

@@ -12,7 +12,8 @@
 	X(tokens) X(lr) X(loss) X(held_out_loss) X(gradient_norm) X(update_rms) X(weight_rms)      \
 	X(output_rms) X(output_max_abs) X(max_attention_logit) X(share_logits_over_100)            \
 	X(expert_load_min) X(expert_load_max) X(tokens_per_second) X(step_seconds)                 \
-	X(optimizer_seconds)
+	X(optimizer_seconds) X(reduce_seconds) X(momentum_seconds) X(gather_seconds)               \
+	X(newton_schulz_seconds) X(update_seconds) X(all_gather_seconds)
 
 #define LOG_FIELD(name) double name;
 typedef struct log_row {

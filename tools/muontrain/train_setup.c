@@ -233,9 +233,21 @@ static int share_of_processors(int ranks)
 	return share > 1 ? share : 1;
 }
 
+/* OpenBLAS waits for ever where it can't have its buffers. */
+static int check_room(const trainer *t, muon_error *err)
+{
+	double parameters = (double)mspec_model_parameter_count(t->model);
+	if (muon_blas_has_room(t->threads, 4 * sizeof(float) * parameters))
+		return MUON_OK;
+	return muon_fail(err, MUON_E_MEMORY, NULL,
+	                 "no address space for BLAS on %d threads; try --threads 1", t->threads);
+}
+
 static int open_parts(trainer *t, const train_start *start, muon_error *err)
 {
 	int code = make_model(t, start, err);
+	if (!code)
+		code = check_room(t, err);
 	if (!code)
 		code = make_data(t, start, err);
 	if (t->comm) /* creating the optimizer is for all ranks or none */

@@ -131,6 +131,14 @@ static void note_statistics(trainer *t)
 static void note_time(trainer *t, double seconds, double optimizer)
 {
 	double tokens = (double)(t->options->batch * t->options->length);
+	muon_step_seconds phases;
+	muon_optimizer_seconds(t->optimizer, &phases);
+	t->row.reduce_seconds = phases.reduce;
+	t->row.momentum_seconds = phases.momentum;
+	t->row.gather_seconds = phases.gather;
+	t->row.newton_schulz_seconds = phases.newton_schulz;
+	t->row.update_seconds = phases.update;
+	t->row.all_gather_seconds = phases.all_gather;
 	t->row.tokens = (double)t->step * tokens;
 	t->row.tokens_per_second = tokens / seconds;
 	t->row.step_seconds = seconds;
