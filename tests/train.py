@@ -349,7 +349,7 @@ def test_errors():
 def test_help():
     result = train("--help")
     check(result.returncode == 0 and "held_out_loss" in result.stdout, "help")
-    check(max(map(len, result.stdout.splitlines())) <= 100, "help fits the screen")
+    check(max(map(len, result.stdout.splitlines())) <= 81, "help fits the screen")
     check(train("--version").stdout.startswith("muontrain "), "version")
 
 

@@ -141,7 +141,7 @@ static const option_row option_rows[] = {
      "after which steps to write a checkpoint, such as 0,10,100; the last is always written "
      "(default: 0, 1, 2, 5, 10, 20, 50, ...)"},
     {"checkpoint-every", 0, OPTION_INTEGER, RUN | BITS, FIELD(checkpoint_every), "N",
-     "write one every N steps too"},
+     "write one every N steps instead, or beside --checkpoint-steps"},
     {"states", 0, OPTION_CHOICE, RUN | BITS, FIELD(states), "last|all|none",
      "which checkpoints hold the optimizer's state, without which they can't be resumed from "
      "(default: last, the newest)"},
@@ -418,13 +418,14 @@ void print_train_help(FILE *to)
 		              sections[i].section);
 	}
 	fputs("\n"
-	      "Into the folder go step-N.h5, the checkpoints (parameters, activations of the held-out\n"
-	      "text, the newest with the optimizer's state); held_out.txt, the text that evaluations\n"
-	      "use; and log.csv with one row a step:\n"
+	      "Into the folder go step-N.h5, the checkpoints (parameters, activations of the\n"
+	      "held-out text, the newest with the optimizer's state); held_out.txt, the text\n"
+	      "that evaluations use; and log.csv with one row a step:\n"
 	      "  step, tokens, lr, loss    loss of the step's own batch, in nats a token\n"
 	      "  held_out_loss             after the step, where it was evaluated\n"
 	      "  gradient_norm             of all parameters\n"
-	      "  update_rms, weight_rms    of the hidden matrices: what lr multiplies; the weights\n"
+	      "  update_rms, weight_rms    of the hidden matrices: what lr multiplies; the\n"
+	      "                            weights\n"
 	      "  output_rms, output_max_abs, max_attention_logit, share_logits_over_100\n"
 	      "                            on the held-out text, of all layers\n"
 	      "  expert_load_min, expert_load_max\n"
@@ -432,11 +433,13 @@ void print_train_help(FILE *to)
 	      "  tokens_per_second, step_seconds, optimizer_seconds\n"
 	      "  reduce_seconds, momentum_seconds, gather_seconds, newton_schulz_seconds,\n"
 	      "  update_seconds, all_gather_seconds\n"
-	      "                            of the optimizer's; the first, third and last between\n"
-	      "                            ranks\n"
-	      "SIGINT and SIGTERM let the step end and write a checkpoint first.\n"
+	      "                            of the optimizer's; the first, third and last\n"
+	      "                            between ranks\n"
 	      "\n"
-	      "Exit status: 0 done, 2 usage, 3 a file cannot be read or written, 4 the training has\n"
-	      "diverged, 5 internal error or out of memory.\n",
+	      "SIGINT, SIGTERM and SIGHUP let the step end and write a checkpoint first. mpirun\n"
+	      "gives its ranks the time for that with --mca odls_base_sigkill_timeout 60.\n"
+	      "\n"
+	      "Exit status: 0 done, 2 usage, 3 a file cannot be read or written, 4 the training\n"
+	      "has diverged, 5 internal error or out of memory.\n",
 	      to);
 }
