@@ -319,6 +319,27 @@ def test_other_version(bench):
           "resumed in vain, then begun: %s" % bench.calls("a"))
 
 
+def test_corpora(bench):
+    """A corpus is the files that match, in order, at most so many bytes."""
+    os.makedirs(os.path.join(bench.folder, "texts", "a-folder.txt"))
+    for name, text in (("b.txt", "second"), ("a.txt", "first "), ("c.doc", "not")):
+        with open(os.path.join(bench.folder, "texts", name), "w") as f:
+            f.write(text)
+    bench.put({"experiment": "try", "corpora": {
+        "all": {"files": "texts/*.txt", "bytes": 100}, "cut": {"files": "texts/*", "bytes": 8}},
+        "stages": [{"name": "a", "options": {"corpus": "@cut"}}]})
+    check(bench.run().returncode == 0, "a plan with corpora")
+    check("--corpus runs/try/corpora/cut.corpus" in bench.calls("a")[0], "its path")
+    for name, text in (("all", "first second"), ("cut", "first se")):
+        path = os.path.join(bench.folder, "runs/try/corpora", name + ".corpus")
+        check(open(path).read() == text, "corpus %s" % name)
+    os.unlink(os.path.join(bench.folder, "exp/runs.csv"))
+    bench.put({"experiment": "try", "corpora": {"cut": {"files": "texts/a-*", "bytes": 8}},
+               "stages": [{"name": "a"}]})
+    result = bench.run()
+    check(result.returncode == 3 and "no file with text" in result.stderr, "a corpus of nothing")
+
+
 def wait_for(condition, what):
     until = time.time() + 20
     while not condition():
@@ -511,6 +532,7 @@ def main():
         test_law(bench("law"))
         test_failures(bench("failures"))
         test_other_version(bench("version"))
+        test_corpora(bench("corpora"))
         for how in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             test_interrupt(bench("interrupt-%d" % how), how)
         test_bad_plans(bench("plans"))
