@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* The runs that count, of item `item`; the column's values of them. */
@@ -27,6 +28,34 @@ static double *values_of(fit_context *c, const char *const *by, size_t by_count,
 	return values;
 }
 
+/* For the plot: the column over the labels of the last axis, where these are numbers. */
+static bool draw_final(fit_context *c, const char *const *by, size_t by_count, const char *column)
+{
+	size_t count;
+	const char **items = fit_items(c, by, by_count - 1, &count);
+	for (size_t k = 0; items && k < count; k++) {
+		fit_points points = {0};
+		bool good = true;
+		for (size_t i = 0; i < c->grid->count && good; i++) {
+			const lab_run *run = &c->grid->runs[i];
+			const char *its = fit_counts(c, run) ? fit_item(c, run, by, by_count - 1) : "";
+			good = its != NULL;
+			if (!good || strcmp(its, items[k]))
+				continue;
+			const char *label = fit_label(run, by[by_count - 1]);
+			char *end;
+			double x = strtod(label, &end);
+			fit_point_add(&points, *end ? NAN : x,
+			              csv_table_number(&c->store->runs, run->row, column));
+		}
+		fit_block(c, &points, "%s/%s/final/%s", c->name, items[k], column);
+		fit_points_release(&points);
+		if (!good)
+			return false;
+	}
+	return items != NULL;
+}
+
 int fit_final(fit_context *c)
 {
 	size_t by_count, columns_count, items_count, count;
@@ -45,6 +74,9 @@ int fit_final(fit_context *c)
 			                                  count)))
 				return fit_no_memory(c);
 		}
+	for (size_t k = 0; k < columns_count && by_count; k++)
+		if (!draw_final(c, by, by_count, columns[k]))
+			return fit_no_memory(c);
 	return MUON_OK;
 }
 

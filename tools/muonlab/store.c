@@ -216,9 +216,12 @@ static bool take_inspection(csv_table *runs, size_t at, const csv_table *inspect
 	for (size_t i = 0; i < inspection->column_count && inspection->row_count && good; i++)
 		good = csv_table_set(runs, at, inspection->columns[i],
 		                     csv_table_cell(inspection, 0, inspection->columns[i]));
+	double share = csv_table_number(runs, at, "optimizer_seconds") /
+	               csv_table_number(runs, at, "step_seconds");
 	double active = csv_table_number(runs, at, "active_parameters");
 	double tokens = csv_table_number(runs, at, "tokens");
-	return good && csv_table_set_number(runs, at, "compute", 6 * active * tokens);
+	return good && csv_table_set_number(runs, at, "optimizer_share", share) &&
+	       csv_table_set_number(runs, at, "compute", 6 * active * tokens);
 }
 
 /* Seconds of all steps, of every session that worked on the run; NAN if the log does not say. */
