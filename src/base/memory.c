@@ -1,9 +1,12 @@
+#define _DEFAULT_SOURCE /* madvise */
 #include "base/memory.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static void *plain_resize(void *state, void *block, size_t bytes)
 {
@@ -46,15 +49,32 @@ void muon_free(void *block)
 	hook.release(hook.state, block);
 }
 
+/* Ask for large pages, where the system gives them to those who ask: columns of a large matrix
+ * are a page apart from entry to entry. */
+static void use_large_pages(char *block, size_t bytes)
+{
+#ifdef MADV_HUGEPAGE
+	const size_t worthwhile = (size_t)4 << 20, page = (size_t)sysconf(_SC_PAGESIZE);
+	if (bytes < worthwhile)
+		return;
+	char *first = block + (page - (uintptr_t)block % page) % page;
+	madvise(first, (size_t)(block + bytes - first) / page * page, MADV_HUGEPAGE);
+#else
+	(void)block, (void)bytes;
+#endif
+}
+
 /* The hook promises no alignment beyond malloc's, so the start of the block is kept in front. */
 void *muon_alloc_aligned(size_t count, size_t size)
 {
 	enum { ALIGNMENT = 64 };
 	if (size && count > (SIZE_MAX - ALIGNMENT - sizeof(void *)) / size)
 		return NULL;
-	char *block = muon_resize(NULL, count * size + ALIGNMENT + sizeof(void *), 1);
+	const size_t bytes = count * size + ALIGNMENT + sizeof(void *);
+	char *block = muon_resize(NULL, bytes, 1);
 	if (!block)
 		return NULL;
+	use_large_pages(block, bytes);
 	uintptr_t start = ((uintptr_t)block + sizeof(void *) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 	memcpy((char *)start - sizeof(void *), &block, sizeof block);
 	return (void *)start;
