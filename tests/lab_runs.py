@@ -459,8 +459,15 @@ def test_bad_fits(bench):
               len(result.stderr.splitlines()) == 1, "%s: %s" % (fit, result.stderr))
 
 
+def has_ranks():
+    """Is there mpirun, and was muontrain built with MPI?"""
+    return bool(shutil.which("mpirun")) and not subprocess.run(
+        ["mpirun", "--allow-run-as-root", "-n", "1", MUONTRAIN, "--version"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
+
+
 RANKS = [{"name": "c", "options": {"model": "llama-tiny", "layers": 1, "steps": 10},
-          "axes": [{"name": "ranks", "values": [1, 2]}]}] if shutil.which("mpirun") else []
+          "axes": [{"name": "ranks", "values": [1, 2]}]}] if MUONTRAIN and has_ranks() else []
 
 
 def test_real(bench):
