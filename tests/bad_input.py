@@ -77,7 +77,9 @@ def every_verb(path):
     folder = tempfile.mkdtemp(dir=SCRATCH)
     runs = [["ls", path], ["analyze", path], ["analyze", path, "--format", "json"],
             ["analyze", path, "--include-optimizer", "-o", "spectra.h5"],
-            ["convert", path, "out.h5"], ["convert", path, "out.safetensors"]]
+            ["convert", path, "out.h5"], ["convert", path, "out.safetensors"],
+            ["risk", path, path, "--lr", "0.01", "--format", "jsonl"],
+            ["forward", path, "--tokens", __file__]]
     for arguments in runs:
         try:
             result = run(arguments, folder)

@@ -16,6 +16,8 @@ import tempfile
 import h5py
 import numpy as np
 
+from checkpoints import from_array, write_safetensors
+
 TOKENS = 160  # more than one window of 128
 WINDOW = 128
 
@@ -107,6 +109,35 @@ def reference(m, tokens):
             np.max(largest, 0))
 
 
+def halves(rows, size):
+    """Rows of q or k as Hugging Face has them: pairs that turn together are half a head apart."""
+    heads = rows.reshape(-1, size // 2, 2, rows.shape[1])
+    return heads.swapaxes(1, 2).reshape(rows.shape)
+
+
+def write_hugging_face(m, folder, dtype):
+    """The model as safetensors with a config.json beside it, by nothing of ours but a header."""
+    parts = [("input_layernorm", "attention_norm"), ("self_attn.q_proj", "wq"),
+             ("self_attn.k_proj", "wk"), ("self_attn.v_proj", "wv"), ("self_attn.o_proj", "wo"),
+             ("post_attention_layernorm", "mlp_norm"), ("mlp.gate_proj", "w1"),
+             ("mlp.down_proj", "w2"), ("mlp.up_proj", "w3")]
+    tensors = {"model.embed_tokens.weight": m["embedding"], "model.norm.weight": m["final_norm"]}
+    for l in range(m["layers"]):
+        for theirs, ours in parts:
+            rows = halves(m[ours][l], m["size"]) if ours in ("wq", "wk") else m[ours][l]
+            tensors[f"model.layers.{l}.{theirs}.weight"] = rows
+    write_safetensors(os.path.join(folder, "model.safetensors"),
+                      {name: from_array(x.astype(dtype)) for name, x in tensors.items()})
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
+              "vocab_size": len(m["embedding"]), "hidden_size": m["embedding"].shape[1],
+              "intermediate_size": m["w1"].shape[1], "num_hidden_layers": m["layers"],
+              "num_attention_heads": m["heads"], "num_key_value_heads": m["kv_heads"],
+              "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+              "rope_scaling": None, "attention_bias": False, "tie_word_embeddings": True}
+    with open(os.path.join(folder, "config.json"), "w") as f:
+        json.dump(config, f)
+
+
 class Checks:
     def __init__(self):
         self.done = self.failed = 0
@@ -166,6 +197,11 @@ def main(muonspec, data):
             report, logits = run(muonspec, converted, text, folder)
             checks.close(f"{ending}: the same bits", np.array_equal(logits, first[1]), 1, 0)
             checks.close(f"{ending}: the same figures", report["runs"] == first[0]["runs"], 1, 0)
+        for dtype in ("<f4", "<f8"):
+            hugging_face = tempfile.mkdtemp(dir=folder)
+            write_hugging_face(model, hugging_face, dtype)
+            check(checks, f"Hugging Face {dtype}",
+                  *run(muonspec, os.path.join(hugging_face, "model.safetensors"), npy, folder), want)
     print(f"forward_numpy: mean loss {want[1]:.4f} over {TOKENS - 1} sampled tokens; "
           f"{checks.done - checks.failed} passed, {checks.failed} failed")
     return checks.failed > 0
