@@ -291,7 +291,7 @@ def main():
         passed += not problem
         if problem:
             print("FAILED %s: %s" % (name, problem))
-    print("bad_input: %d files under six commands each, and %d other cases" % (
+    print("bad_input: %d files under eight commands each, and %d other cases" % (
         len(files), failed + passed - len(files)))
     print("%d passed, %d failed" % (passed, failed))
     return 1 if failed else 0

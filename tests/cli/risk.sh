@@ -26,3 +26,11 @@ run risk four.safetensors --fail-on ok
 run risk four.safetensors --lr -1
 run risk
 run risk four.safetensors none.h5
+# a run: its last two checkpoints by step; what is of another run is named and set aside
+mkdir run
+cp "$EXAMPLE"/step-000[14]00.h5 four.safetensors run
+run_through 'head -10' risk run
+run_through 'head -2' risk -q run/step-000400.h5 run/step-000100.h5
+run_through 'head -2' risk run/step-000400.h5 run/step-000400.h5
+mkdir none
+run risk none

@@ -26,7 +26,7 @@ static const verb_spec verbs[] = {
      1, INT_MAX, true, run_track},
     {"compare", VERB_COMPARE, "A B", "Two checkpoints or runs, paired by matrix and step", 2, 2,
      true, run_compare},
-    {"risk", VERB_RISK, "CKPT...", "Verdicts on what bf16 puts at risk; the last two are compared",
+    {"risk", VERB_RISK, "CKPT|RUN", "Verdicts on what bf16 puts at risk; the last two are compared",
      1, INT_MAX, true, run_risk},
     {"forward", VERB_FORWARD, "CKPT", "Activations, logits and loss on tokens, in float32 and bf16",
      1, 1, true, run_forward},

@@ -24,7 +24,7 @@ static const option_row option_rows[] = {
      "side (default), decomposed, or none"},
     {"align", 0, OPTION_INTEGER, VERB_TRACK, FIELD(align), "K",
      "how far the K leading singular vectors (up to 8) stay what they were"},
-    {"step-regex", 0, OPTION_TEXT, VERB_RUNS, FIELD(step_regex), "RE",
+    {"step-regex", 0, OPTION_TEXT, VERB_RUNS | VERB_RISK, FIELD(step_regex), "RE",
      "where paths say the step (POSIX extended; the first group, or all of it); default: the "
      "file's attribute, else a number in its name"},
     {"watch", 0, OPTION_FLAG, VERB_TRACK, FIELD(watch), NULL,

@@ -1,14 +1,16 @@
 #include "risk_output.h"
+#include "run_options.h"
 #include "verbs.h"
 
+#include "common/messages.h"
 #include "common/nearest.h"
-#include "common/progress.h"
 
 #include "base/text.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* ---- limits -------------------------------------------------------------------------------- */
 
@@ -76,39 +78,46 @@ static int parse_limits(const tool_options *options, mspec_risk_options *how, mu
 
 /* The last two of a run. */
 typedef struct last_two {
-	mspec_checkpoint *earlier, *latest; /* NULL: none */
+	mspec_checkpoint *earlier, *latest; /* earlier: NULL if there is none */
 } last_two;
 
-/* By step where both say it, else in the order given. */
-static bool is_before(const mspec_checkpoint *a, const mspec_checkpoint *b)
+static void report_set_aside(const mspec_run *run, const tool_options *options)
 {
-	return mspec_info(a)->step < mspec_info(b)->step;
+	char path[1024];
+	for (size_t i = 0; i < run->set_aside_count && !options->quiet; i++)
+		fprintf(messages(), "muonspec risk: %s: set aside: %s\n",
+		        muon_escape(path, sizeof path, run->set_aside[i].path),
+		        run->set_aside[i].reason);
 }
 
-/* Takes `next` over. */
-static void keep_last(last_two *two, mspec_checkpoint *next)
+static int open_from_run(last_two *two, const mspec_run *run, muon_error *err)
 {
-	if (!two->latest || !is_before(next, two->latest)) {
-		mspec_close(&two->earlier);
-		*two = (last_two){two->latest, next};
-	} else if (!two->earlier || !is_before(next, two->earlier)) {
-		mspec_close(&two->earlier);
-		two->earlier = next;
-	} else {
-		mspec_close(&next);
-	}
+	const mspec_run_checkpoint *last = &run->checkpoints[run->count - 1];
+	int code = open_checkpoint(&two->latest, last->path, err);
+	if (!code && run->count > 1)
+		code = open_checkpoint(&two->earlier, last[-1].path, err);
+	return code;
 }
 
-static int open_last_two(last_two *two, const tool_options *options, muon_error *err)
+static int open_last_two(last_two *two, const tool_options *options, progress_line *line,
+                         muon_error *err)
 {
-	int code = MUON_OK;
+	struct stat st;
+	const char *first = options->arguments[0];
 	*two = (last_two){0};
-	for (int i = 0; i < options->argument_count && !code; i++) {
-		mspec_checkpoint *next;
-		code = open_checkpoint(&next, options->arguments[i], err);
-		if (!code)
-			keep_last(two, next);
-	}
+	if (options->argument_count == 1 && (stat(first, &st) || !S_ISDIR(st.st_mode)))
+		return open_checkpoint(&two->latest, first, err);
+	const mspec_run_options how = run_options(options, line);
+	mspec_run *run;
+	progress_start(line, options->progress, options->quiet);
+	int code = mspec_run_open(&run, (const char *const *)options->arguments,
+	                          (size_t)options->argument_count, &how, err);
+	progress_end(line);
+	if (code)
+		return code;
+	report_set_aside(run, options);
+	code = open_from_run(two, run, err);
+	mspec_run_close(&run);
 	return code;
 }
 
@@ -170,7 +179,7 @@ int run_risk(const tool_options *options, muon_error *err)
 	int code = parse_limits(options, &how, err);
 	if (code)
 		return code;
-	code = open_last_two(&two, options, err);
+	code = open_last_two(&two, options, &line, err);
 	if (!code)
 		code = judge_and_print(&two, &how, options, err);
 	mspec_close(&two.earlier);
