@@ -7,14 +7,15 @@
 
 typedef struct counts {
 	atomic_int left, calls;
-	size_t largest;
+	atomic_size_t largest;
 } counts;
 
 static void *counted_resize(void *state, void *block, size_t bytes)
 {
 	counts *c = state;
 	c->calls++;
-	c->largest = bytes > c->largest ? bytes : c->largest;
+	if (bytes > c->largest)
+		c->largest = bytes;
 	return c->left-- > 0 ? realloc(block, bytes) : NULL;
 }
 
@@ -86,7 +87,8 @@ static void test_none_in_steps(void)
 typedef struct ranks {
 	optim_fixture fixtures[3];
 	atomic_int *calls;
-	int in_steps, codes[3];
+	atomic_int in_steps;
+	int codes[3];
 	bool only_create;
 } ranks;
 

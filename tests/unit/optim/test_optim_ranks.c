@@ -289,6 +289,65 @@ static void test_mean(void)
 	UNIT_CLOSE(rms[1], rms[0], 1e-14);
 }
 
+/* ---- the order of sums ---------------------------------------------------------------------- */
+
+enum { SUMMANDS = 30 };
+
+static double summand(int rank, int i)
+{
+	muon_random random;
+	muon_random_seed(&random, (uint64_t)(rank * SUMMANDS + i));
+	return (double)(float)(muon_random_normal(&random) * pow(10, i % 5));
+}
+
+static void fill_summands(optim_fixture *f)
+{
+	FIXTURE_ADD(f, "w", MUON_F32, 5, 6);
+}
+
+static int sum_once(muon_comm *comm, void *context, muon_error *err)
+{
+	ranks_run *run = context;
+	const int rank = muon_comm_rank(comm);
+	optim_fixture *f = &run->fixtures[rank];
+	muon_optimizer *o;
+	int code = muon_optimizer_create_distributed(&o, &run->options, f->parameters, f->count,
+						     comm, &run->distributed, err);
+	for (int i = 0; i < SUMMANDS; i++)
+		fixture_set_gradient(&f->parameters[0], i, summand(rank, i));
+	if (!code)
+		code = muon_optimizer_step(o, 0.01, err);
+	if (!code)
+		code = muon_optimizer_save(o, saved_state_put, &run->end, err);
+	muon_optimizer_destroy(&o);
+	return code;
+}
+
+/* ((0 + 1) + (2 + 3)) + ((4 + 5) + 6) in float32, then the factor: the first momentum. */
+static float expected_sum(int i, double factor)
+{
+	float g[7];
+	for (int r = 0; r < 7; r++)
+		g[r] = (float)summand(r, i);
+	const float first = (g[0] + g[1]) + (g[2] + g[3]), second = (g[4] + g[5]) + g[6];
+	return (float)((double)(first + second) * factor);
+}
+
+static void test_sums(void)
+{
+	ranks_run *run = make_run(MUON_PLACEMENT_FLAT, MUON_F32);
+	run->distributed.gradient_factor = 1.0 / 7;
+	start_ranks(run, 7, fill_summands);
+	CU_ASSERT_EQUAL(thread_ranks_run(7, sum_once, run, NULL), MUON_OK);
+	CU_ASSERT_EQUAL_FATAL(run->end.used, SUMMANDS * sizeof(float));
+	for (int i = 0; i < SUMMANDS; i++) {
+		float momentum;
+		memcpy(&momentum, run->end.bytes + (size_t)i * sizeof momentum, sizeof momentum);
+		CU_ASSERT_EQUAL(momentum, expected_sum(i, 1.0 / 7));
+	}
+	end_run(run);
+}
+
 /* ---- gathering in bf16 ---------------------------------------------------------------------- */
 
 static void test_bf16_gather(void)
@@ -524,6 +583,6 @@ static void test_options(void)
 
 UNIT_SUITE(optim_ranks, {"same bits", test_same_bits}, {"many rounds", test_many_rounds},
 	   {"like undistributed", test_like_undistributed}, {"mean", test_mean},
-	   {"gather in bf16", test_bf16_gather}, {"bytes", test_bytes}, {"resume", test_resume},
-	   {"poisoned gradient", test_poison}, {"unequal ranks", test_unequal},
-	   {"options", test_options})
+	   {"order of sums", test_sums}, {"gather in bf16", test_bf16_gather},
+	   {"bytes", test_bytes}, {"resume", test_resume}, {"poisoned gradient", test_poison},
+	   {"unequal ranks", test_unequal}, {"options", test_options})
