@@ -1,6 +1,8 @@
 /* What this rank owns, and the state of it. */
 #include "optim/optim_internal.h"
 
+#include <string.h>
+
 /* ---- who owns what -------------------------------------------------------------------------- */
 
 /* Cost of orthogonalising, the same on all ranks whatever their machines' precisions. */
@@ -182,11 +184,9 @@ static bool allocate_lists(muon_optimizer *o)
 static bool allocate_state(muon_optimizer *o)
 {
 	o->state = muon_alloc_aligned(o->state_size, 1);
-	if (!o->state)
-		return false;
-	for (size_t i = 0; i < o->state_size; i++)
-		o->state[i] = 0;
-	return true;
+	if (o->state)
+		memset(o->state, 0, o->state_size);
+	return o->state != NULL;
 }
 
 int muon_optim_make_pieces(muon_optimizer *o, muon_error *err)

@@ -53,6 +53,37 @@ static void test_failing(void)
 	fixture_end(&f);
 }
 
+/* What can't be allocated later leaves the optimizer as it was. */
+static void test_failing_later(void)
+{
+	counts c = {.left = 0};
+	const muon_allocator allocator = {counted_resize, plain_release, &c};
+	const muon_options options = MUON_OPTIONS_INIT;
+	optim_fixture f;
+	saved_state before = {.fail_at = -1}, after = before;
+	muon_statistics s;
+	fixture_start(&f, 1);
+	fixture_add_all_kinds(&f);
+	muon_optimizer *o = fixture_optimizer(&f, &options);
+	fixture_run(&f, o, 1, 0.1);
+	CU_ASSERT_EQUAL(muon_optimizer_save(o, saved_state_put, &before, NULL), MUON_OK);
+	muon_set_allocator(&allocator);
+	CU_ASSERT_EQUAL(muon_optimizer_load(o, saved_state_get, &before, 7, NULL), MUON_E_MEMORY);
+	CU_ASSERT_EQUAL(muon_optimizer_set_statistics(o, MUON_STATISTICS_REACH, NULL),
+			MUON_E_MEMORY);
+	muon_set_allocator(NULL);
+	CU_ASSERT_EQUAL(muon_optimizer_steps(o), 1);
+	CU_ASSERT_EQUAL(muon_optimizer_save(o, saved_state_put, &after, NULL), MUON_OK);
+	CU_ASSERT(!memcmp(before.bytes, after.bytes, before.used));
+	fixture_run(&f, o, 1, 0.1);
+	CU_ASSERT_EQUAL(muon_optimizer_statistics(o, 1, &s), MUON_OK);
+	CU_ASSERT(isnan(s.below_reach));
+	saved_state_release(&before);
+	saved_state_release(&after);
+	muon_optimizer_destroy(&o);
+	fixture_end(&f);
+}
+
 static void count_in_steps(int threads, unsigned statistics)
 {
 	counts c = {.left = 1000};
@@ -195,6 +226,7 @@ static void test_room(void)
 	CU_ASSERT_EQUAL(few, many);
 }
 
-UNIT_SUITE(optim_memory, {"failing", test_failing}, {"none in steps", test_none_in_steps},
+UNIT_SUITE(optim_memory, {"failing", test_failing}, {"failing later", test_failing_later},
+	   {"none in steps", test_none_in_steps},
 	   {"none in distributed steps", test_none_in_distributed_steps},
 	   {"failing ranks", test_failing_ranks}, {"room", test_room})
