@@ -264,6 +264,32 @@ def check_forward(report, loss, rms, logits):
     check(np.allclose(found, logits, rtol=1e-5), "forward finds the recorded logits")
 
 
+def test_micro_batches():
+    """However the batch is cut up, it is the same batch."""
+    rows = []
+    for parts in (1, 2, 8):
+        run(f"parts-{parts}", *TINY, "--steps", "1", "--micro-batches", str(parts))
+        rows.append(log(f"parts-{parts}")[1])
+    for name in ("loss", "gradient_norm"):
+        values = np.array([number(r[name]) for r in rows])
+        check(np.allclose(values, values[0], rtol=1e-5), f"micro-batches: {name} {values}")
+
+
+def test_qk_clip():
+    largest = {}
+    for family, options in (("llama", TINY), ("moe", MOE)):
+        for limit in ("0", "0.3"):
+            folder = f"clip-{family}-{limit}"
+            run(folder, *options, "--steps", "8", "--lr", "0.02", "--init-std", "0.15",
+                "--qk-clip", limit)
+            largest[limit] = max(number(r["max_attention_logit"]) for r in log(folder)[5:]
+                                 if r["max_attention_logit"])
+            clipped = [number(r["clipped_heads"]) for r in log(folder)[1:]]
+            check(all(np.isnan(clipped)) if limit == "0" else max(clipped) > 0,
+                  f"{family}, limit {limit}: {clipped} heads clipped")
+        check(largest["0.3"] < 0.7 * largest["0"], f"{family}: logits with and without: {largest}")
+
+
 def test_moe():
     run("moe", *MOE, "--steps", "40", "--balance-speed", "0.01", "--lr", "0.01")
     result = subprocess.run([MUONSPEC, "ls", "--format", "json", last("moe")], capture_output=True,
@@ -323,7 +349,7 @@ def test_errors():
     refuse(2, "context", *base, "--length", "1000", "--out", "e")
     refuse(2, "steps separated by commas", *base, "--checkpoint-steps", "1,x", "--out", "e")
     refuse(2, "holds a run", *base, "--out", "whole")
-    refuse(2, "started with '--lr=0.004', not '--lr=1'", "--resume", "--out", "whole", "--lr", "1")
+    refuse(2, "started with '--lr=0.008', not '--lr=1'", "--resume", "--out", "whole", "--lr", "1")
     refuse(2, "not the text", "--resume", "--out", "whole", "--corpus", "other-text")
     refuse(2, "no checkpoint", "--resume", "--out", "nowhere")
     refuse(3, "is empty", "--corpus", "empty", *TINY, "--out", "e")
@@ -355,7 +381,8 @@ def test_help():
 
 def main():
     tests = (test_help, test_threads, test_sigkill, test_signals, test_variants, test_ranks,
-             test_learns, test_checkpoints, test_moe, test_fine_tuning, test_errors)
+             test_learns, test_checkpoints, test_micro_batches, test_qk_clip,
+             test_moe, test_fine_tuning, test_errors)
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory) as scratch:
         os.chdir(scratch)

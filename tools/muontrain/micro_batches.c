@@ -265,7 +265,9 @@ static int run_one(micro_batches *b, size_t index, int worker)
 	    .loss_scale = work->loss_scale,
 	    .records = work->full_records ? &sums->records : &loads,
 	};
-	if (!mspec_model_config_of(b->model)->experts && !work->full_records)
+	if (work->head_logits)
+		loads.head_max_logits = sums->records.head_max_logits;
+	if (!mspec_model_config_of(b->model)->experts && !work->full_records && !work->head_logits)
 		pass.records = NULL;
 	int code = mspec_model_run(b->model, b->workspaces[worker], &pass);
 	sums->loss = pass.loss_sum;

@@ -29,7 +29,8 @@ typedef struct batch_work {
 	const int32_t *tokens, *targets; /* sequences x length, of this rank */
 	int64_t sequences;               /* a last micro-batch may be smaller */
 	bool bf16, backward;
-	bool full_records; /* else the experts' loads alone */
+	bool full_records; /* else the experts' loads alone, */
+	bool head_logits;  /* and the heads' largest logits if asked for */
 	double loss_scale;
 } batch_work;
 

@@ -13,7 +13,7 @@
 	X(output_rms) X(output_max_abs) X(max_attention_logit) X(share_logits_over_100)            \
 	X(expert_load_min) X(expert_load_max) X(tokens_per_second) X(step_seconds)                 \
 	X(optimizer_seconds) X(reduce_seconds) X(momentum_seconds) X(gather_seconds)               \
-	X(newton_schulz_seconds) X(update_seconds) X(all_gather_seconds)
+	X(newton_schulz_seconds) X(update_seconds) X(all_gather_seconds) X(clipped_heads)
 
 #define LOG_FIELD(name) double name;
 typedef struct log_row {

@@ -82,7 +82,7 @@ static const option_row option_rows[] = {
     {"optimizer", 'o', OPTION_CHOICE, OPTIMIZER | BITS, FIELD(optimizer), "muon|adamw",
      "muon: Muon for hidden matrices, AdamW for the rest (default); adamw: AdamW for all"},
     {"lr", 0, OPTION_NUMBER, OPTIMIZER | BITS, FIELD(lr), "X",
-     "highest learning rate (default: 0.004)"},
+     "highest learning rate (default: 0.008)"},
     {"schedule", 0, OPTION_CHOICE, OPTIMIZER | BITS, FIELD(schedule), "constant|cosine|wsd",
      "of the learning rate after warm-up (default: cosine)"},
     {"warmup", 0, OPTION_WHOLE, OPTIMIZER | BITS, FIELD(warmup), "N",
@@ -115,6 +115,9 @@ static const option_row option_rows[] = {
      "which products it forms (default: auto)"},
     {"per-head", 0, OPTION_FLAG, OPTIMIZER | BITS, FIELD(per_head), NULL,
      "orthogonalise the query, key and value matrices head by head"},
+    {"qk-clip", 0, OPTION_NUMBER, OPTIMIZER | BITS, FIELD(qk_clip), "X",
+     "after a step, scale the queries and keys of heads that had an attention logit above X (Kimi "
+     "K2; default: 0, never)"},
     {"router", 0, OPTION_CHOICE, OPTIMIZER | BITS, FIELD(router), "muon|adamw",
      "who updates the experts' routers (default: muon)"},
     {"adamw-lr-ratio", 0, OPTION_NUMBER, OPTIMIZER | BITS, FIELD(adamw_lr_ratio), "X",
@@ -178,7 +181,7 @@ void default_options(train_options *o)
 	    .expert_ffn = -1, .kv_rank = -1, .nope_dim = -1, .rope_dim = -1, .value_dim = -1,
 	    .routed_scale = -1, .rope_theta = -1, .norm_eps = -1, .init_std = -1,
 	    .balance_speed = 0.001, .held_out_share = 0.05, .batch = 16, .length = -1,
-	    .micro_batches = -1, .schedule = MUON_SCHEDULE_COSINE, .lr = 0.004,
+	    .micro_batches = -1, .schedule = MUON_SCHEDULE_COSINE, .lr = 0.008,
 	    .final_lr_ratio = 0.1, .weight_decay = 0.1, .momentum = 0.95, .update_rms = 0.2,
 	    .fixed_width = -1, .adamw_lr_ratio = 1, .adamw_weight_decay = -1, .beta1 = 0.9,
 	    .beta2 = 0.95, .eps = 1e-8, .warmup = -1, .decay_steps = -1, .steps = 300, .seed = 1,
@@ -430,6 +433,7 @@ void print_train_help(FILE *to)
 	      "                            on the held-out text, of all layers\n"
 	      "  expert_load_min, expert_load_max\n"
 	      "                            tokens of an expert over the mean of its layer\n"
+	      "  clipped_heads             by --qk-clip\n"
 	      "  tokens_per_second, step_seconds, optimizer_seconds\n"
 	      "  reduce_seconds, momentum_seconds, gather_seconds, newton_schulz_seconds,\n"
 	      "  update_seconds, all_gather_seconds\n"

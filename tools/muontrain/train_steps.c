@@ -65,6 +65,7 @@ static int run_batch(trainer *t, batch_sums **sums, muon_error *err)
 	                         .sequences = t->batch.count,
 	                         .bf16 = o->precision != PRECISION_FLOAT32,
 	                         .backward = true,
+	                         .head_logits = o->qk_clip > 0,
 	                         .loss_scale = 1 / (double)(o->batch * o->length)};
 	int code = leave_together(t, micro_batches_run(t->batches, &work, sums, err));
 	if (!code)
@@ -168,6 +169,10 @@ static int take_step(trainer *t, muon_error *err)
 		return code;
 	computed = muon_seconds();
 	code = update(t, err);
+	if (code)
+		return code;
+	if (t->options->qk_clip > 0)
+		code = trainer_clip(t, sums->records.head_max_logits, err);
 	if (code)
 		return code;
 	if (t->config.experts) {

@@ -65,6 +65,12 @@ void trainer_close(trainer *t);
  * checkpoint stays whatever fails. MUON_E_NONFINITE for a training that has diverged. */
 int trainer_run(trainer *t, int *stopped, muon_error *err);
 
+/* ---- train_clip.c -------------------------------------------------------------------------- */
+
+/* QK-clip of every layer, whose heads' largest logits in the step just done these are (layers x
+ * heads). */
+int trainer_clip(trainer *t, const double *head_max_logits, muon_error *err);
+
 /* ---- train_evaluate.c ---------------------------------------------------------------------- */
 
 /* The held-out loss, and activations on that text, of the parameters as they are. */
