@@ -442,6 +442,26 @@ static void copy_values(ranks_run *to, int ranks, const ranks_run *from)
 		}
 }
 
+/* Loading alone brings back all bf16 values, on all ranks. */
+static void test_loaded_values(void)
+{
+	ranks_run *a = make_run(MUON_PLACEMENT_FLAT, MUON_F32);
+	ranks_run *b = make_run(MUON_PLACEMENT_WHOLE, MUON_F32);
+	a->steps = 2;
+	run_ranks(a, 2, fixture_add_all_kinds);
+	b->start = a->end;
+	b->start_steps = 2;
+	a->end = (saved_state){.fail_at = -1};
+	start_ranks(b, 5, fixture_add_all_kinds);
+	copy_values(b, 5, a);
+	CU_ASSERT_EQUAL(thread_ranks_run(5, run_rank, b, NULL), MUON_OK);
+	a->end = b->start;
+	b->start = (saved_state){.fail_at = -1};
+	check_like_one(a, b, 5);
+	end_run(a);
+	end_run(b);
+}
+
 static void test_resume(void)
 {
 	static const int counts[][2] = {{1, 3}, {3, 1}, {4, 7}, {7, 2}, {2, 16}};
@@ -584,5 +604,6 @@ static void test_options(void)
 UNIT_SUITE(optim_ranks, {"same bits", test_same_bits}, {"many rounds", test_many_rounds},
 	   {"like undistributed", test_like_undistributed}, {"mean", test_mean},
 	   {"order of sums", test_sums}, {"gather in bf16", test_bf16_gather},
-	   {"bytes", test_bytes}, {"resume", test_resume}, {"poisoned gradient", test_poison},
-	   {"unequal ranks", test_unequal}, {"options", test_options})
+	   {"bytes", test_bytes}, {"loaded values", test_loaded_values}, {"resume", test_resume},
+	   {"poisoned gradient", test_poison}, {"unequal ranks", test_unequal},
+	   {"options", test_options})

@@ -19,6 +19,15 @@ static void check_same(const unsigned char *a, size_t na, const unsigned char *b
 	CU_ASSERT(!memcmp(a, b, na));
 }
 
+static void check_same_values(const optim_fixture *f, const optim_fixture *g)
+{
+	for (size_t k = 0; k < f->count; k++) {
+		const muon_parameter *p = &f->parameters[k];
+		CU_ASSERT(!memcmp(p->values, g->parameters[k].values,
+				  (size_t)fixture_elements(p) * muon_dtype_size(p->dtype)));
+	}
+}
+
 /* ---- names and shapes ----------------------------------------------------------------------- */
 
 typedef struct listing {
@@ -88,6 +97,7 @@ static void test_resume(void)
 	fixture_run(&g, p, 0, 0);
 	CU_ASSERT_EQUAL(load(p, &middle, muon_optimizer_steps(o), NULL), MUON_OK);
 	CU_ASSERT_EQUAL(muon_optimizer_steps(p), 3);
+	check_same_values(&f, &g);
 	g.random = f.random;
 	fixture_run(&f, o, 3, 0.01);
 	fixture_run(&g, p, 3, 0.01);
