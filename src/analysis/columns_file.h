@@ -17,8 +17,8 @@ typedef struct mspec_columns {
 	size_t column_count, row_count;
 } mspec_columns;
 
-/* Write the tables and a text attribute of the root, "schema". The caller gives a temporary name and
- * renames. MUON_E_WRITE, MUON_E_MEMORY. */
+/* Write the tables and a text attribute of the root, "schema". The caller gives a temporary name
+ * and renames. MUON_E_WRITE, MUON_E_MEMORY. */
 int mspec_write_columns(const char *path, const char *schema, const mspec_columns *tables,
                         size_t count, muon_error *err);
 

@@ -84,8 +84,9 @@ muon_interval mspec_compute_ratio(const mspec_scaling_law *law, const mspec_scal
 		return (muon_interval){value, NAN, NAN};
 	/* (y - mean - slope d)^2 <= t^2 (v + s^2 (1/n + d^2/S)), a quadratic in d = x' - mean_x */
 	double v = variance_at(other, x), w = variance_at(line, reached);
-	double t = muon_student_quantile(
-	    0.5 + level / 2, welch_freedom(v, (double)other->count - 2, w, (double)line->count - 2));
+	double freedom =
+	    welch_freedom(v, (double)other->count - 2, w, (double)line->count - 2);
+	double t = muon_student_quantile(0.5 + level / 2, freedom);
 	double above = y - (line->intercept + line->slope * line->mean_x);
 	double s = line->residual * line->residual;
 	double a = line->slope * line->slope - t * t * s / line->spread_x;

@@ -264,8 +264,10 @@ int muon_bootstrap(muon_interval *interval, const double *values, size_t count,
 		muon_random random;
 		muon_random_seed(&random, seed);
 		for (size_t r = 0; r < resamples; r++) {
-			for (size_t i = 0; i < count; i++)
-				sample[i] = values[(size_t)(muon_random_uniform(&random) * (double)count)];
+			for (size_t i = 0; i < count; i++) {
+				double at = muon_random_uniform(&random) * (double)count;
+				sample[i] = values[(size_t)at];
+			}
 			results[r] = statistic(sample, count);
 		}
 		qsort(results, resamples, sizeof *results, ascending);

@@ -6,8 +6,8 @@
 #include <muon/error.h>
 #include <sys/types.h>
 
-/* Start argv[0] (searched in PATH; argv ends with NULL) with nothing on its standard input and all it
- * prints appended to the file `output`. It gets SIGTERM should we die.
+/* Start argv[0] (searched in PATH; argv ends with NULL) with nothing on its standard input and all
+ * it prints appended to the file `output`. It gets SIGTERM should we die.
  * MUON_E_OPEN when it can't be started. */
 int child_start(pid_t *pid, char *const *argv, const char *output, muon_error *err);
 

@@ -221,7 +221,8 @@ static int parse_line(parser *p)
 	while (end == ',') {
 		int code = parse_cell(p, &cell, &end);
 		if (!code)
-			code = p->header ? take_header_cell(p, cell) : take_cell(p, row, at++, cell);
+			code = p->header ? take_header_cell(p, cell)
+			                 : take_cell(p, row, at++, cell);
 		if (code)
 			return code;
 	}
@@ -250,7 +251,7 @@ static int load(const char *path, char **bytes, size_t *length, muon_error *err)
 			break;
 		capacity *= 2;
 		if (capacity > MOST_BYTES) {
-			code = muon_fail(err, MUON_E_FORMAT, path, "too large for a table of results");
+			code = muon_fail(err, MUON_E_FORMAT, path, "too large for results");
 			break;
 		}
 	}
@@ -264,34 +265,19 @@ static int load(const char *path, char **bytes, size_t *length, muon_error *err)
 	return code;
 }
 
-static int read_table(csv_table *table, const char *path, bool growing, muon_error *err)
+int csv_table_read(csv_table *table, const char *path, muon_error *err)
 {
 	char *bytes = NULL;
 	size_t length = 0;
 	*table = (csv_table){0};
 	int code = load(path, &bytes, &length, err);
-	if (!code && bytes && growing) {
-		while (length && bytes[length - 1] != '\n')
-			length--;
-		bytes[length] = 0;
-	}
-	parser p = {.table = table, .path = path, .at = bytes, .line = 1, .header = true, .err = err};
+	parser p = {table, path, bytes, 1, true, err};
 	while (!code && bytes && *p.at) {
 		code = parse_line(&p);
 		p.header = false;
 	}
 	muon_free(bytes);
 	return code;
-}
-
-int csv_table_read(csv_table *table, const char *path, muon_error *err)
-{
-	return read_table(table, path, false, err);
-}
-
-int csv_table_read_growing(csv_table *table, const char *path, muon_error *err)
-{
-	return read_table(table, path, true, err);
 }
 
 /* ---- writing ----------------------------------------------------------------------------- */
@@ -324,7 +310,8 @@ static int write_text(const muon_text *text, const char *path, muon_error *err)
 		bool whole = fwrite(text->bytes, 1, text->length, file) == text->length;
 		int reason = errno;
 		if (fclose(file) || !whole) {
-			code = muon_fail(err, MUON_E_WRITE, path, "%s", strerror(whole ? errno : reason));
+			code = muon_fail(err, MUON_E_WRITE, path, "%s",
+			                 strerror(whole ? errno : reason));
 			muon_output_discard(temporary, path);
 		}
 	}

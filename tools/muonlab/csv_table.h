@@ -20,8 +20,6 @@ typedef struct csv_table {
 /* Read a file after RFC 4180; its first line names the columns. A file that does not exist is an
  * empty table. MUON_E_OPEN, MUON_E_READ, MUON_E_FORMAT with the line, MUON_E_MEMORY. */
 int csv_table_read(csv_table *table, const char *path, muon_error *err);
-/* As it is after the rows of a run that is being written: a last line without its end is left out. */
-int csv_table_read_growing(csv_table *table, const char *path, muon_error *err);
 /* Write it under a temporary name and rename. */
 int csv_table_write(const csv_table *table, const char *path, muon_error *err);
 void csv_table_release(csv_table *table);

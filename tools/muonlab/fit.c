@@ -95,7 +95,8 @@ const char **fit_items(fit_context *c, const char *const *by, size_t by_count, s
 	return items;
 }
 
-const lab_run *fit_partner(const fit_context *c, const lab_run *run, const char *axis, const char *b)
+const lab_run *fit_partner(const fit_context *c, const lab_run *run, const char *axis,
+                           const char *b)
 {
 	for (size_t i = 0; i < c->grid->count; i++) {
 		const lab_run *other = &c->grid->runs[i];

@@ -2,8 +2,9 @@
  *
  * Each fit is an object with a "kind", a "stage", and a "name" that its rows carry (default: the
  * kind). Runs that diverged or failed are left out of every mean. Keys by kind:
- *   final         by: [axes], columns: [columns of runs.csv]: mean of each group of runs, t interval;
- *                 for the plot, the columns over the last axis where its labels are numbers
+ *   final         by: [axes], columns: [columns of runs.csv]: mean of each group of runs, t
+ *                 interval; for the plot, the columns over the last axis where its labels are
+ *                 numbers
  *   difference    axis, a, b, columns: a minus b over pairs of runs that agree on all other axes:
  *                 mean, t interval, how often a is larger, sign test
  *   equal         by, column: do all runs of a group agree in the column ("digest")?
@@ -20,7 +21,8 @@
  *                 difference
  *
  * Results are rows of fit.csv (fit, item, quantity, value, low, high, count), and blocks of
- * figures.dat that plot.gp reads: a comment line with the block's name, then x, mean, least, most. */
+ * figures.dat that plot.gp reads: a comment line with the block's name, then x, mean, least,
+ * most. */
 #ifndef MUONLAB_FIT_H
 #define MUONLAB_FIT_H
 

@@ -38,7 +38,8 @@ static bool draw_final(fit_context *c, const char *const *by, size_t by_count, c
 		bool good = true;
 		for (size_t i = 0; i < c->grid->count && good; i++) {
 			const lab_run *run = &c->grid->runs[i];
-			const char *its = fit_counts(c, run) ? fit_item(c, run, by, by_count - 1) : "";
+			const char *its =
+			    fit_counts(c, run) ? fit_item(c, run, by, by_count - 1) : "";
 			good = its != NULL;
 			if (!good || strcmp(its, items[k]))
 				continue;
@@ -69,9 +70,9 @@ int fit_final(fit_context *c)
 		for (size_t i = 0; i < items_count; i++) {
 			const double *values =
 			    values_of(c, by, by_count, items[i], columns[k], &count);
-			if (!values || (count && !fit_add(c, items[i], columns[k],
-			                                  muon_mean_interval(values, count, c->level),
-			                                  count)))
+			muon_interval mean = muon_mean_interval(values, count, c->level);
+			if (!values ||
+			    (count && !fit_add(c, items[i], columns[k], mean, count)))
 				return fit_no_memory(c);
 		}
 	for (size_t k = 0; k < columns_count && by_count; k++)
@@ -119,7 +120,8 @@ static int add_difference(fit_context *c, const pair_keys *keys, const char *col
 		return fit_no_memory(c);
 	if (!count)
 		return MUON_OK;
-	bool good = fit_add(c, item, column, muon_mean_interval(differences, count, c->level), count);
+	muon_interval mean = muon_mean_interval(differences, count, c->level);
+	bool good = fit_add(c, item, column, mean, count);
 	snprintf(quantity, sizeof quantity, "%.80s: pairs larger", column);
 	good = good && fit_add(c, item, quantity, fit_plain((double)larger), count);
 	snprintf(quantity, sizeof quantity, "%.80s: sign test p", column);
@@ -165,7 +167,8 @@ int fit_equal(fit_context *c)
 			count++;
 			same += *cell && !strcmp(cell, first);
 		}
-		if (!fit_add(c, items[i], "runs equal to the first", fit_plain((double)same), count))
+		if (!fit_add(c, items[i], "runs equal to the first", fit_plain((double)same),
+		             count))
 			return fit_no_memory(c);
 	}
 	return MUON_OK;
@@ -231,8 +234,10 @@ static void draw_law(fit_context *c, const mspec_scaling_law *law, const char *l
 
 static int add_law(fit_context *c, const mspec_scaling_law *law, const char *label, size_t count)
 {
-	bool good = fit_add(c, label, "scale", mspec_scaling_law_scale(law, c->level), count) &&
-	            fit_add(c, label, "exponent", mspec_scaling_law_exponent(law, c->level), count) &&
+	muon_interval scale = mspec_scaling_law_scale(law, c->level);
+	muon_interval exponent = mspec_scaling_law_exponent(law, c->level);
+	bool good = fit_add(c, label, "scale", scale, count) &&
+	            fit_add(c, label, "exponent", exponent, count) &&
 	            fit_add(c, label, "residual of ln L", fit_plain(law->line.residual), count);
 	return good ? MUON_OK : fit_no_memory(c);
 }

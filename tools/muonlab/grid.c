@@ -164,8 +164,7 @@ static const lab_run *best_of(const lab_grid *grid, const lab_run *run,
 		*ready = *ready && other->state == LAB_DONE;
 		*failed = *failed || other->state == LAB_FAILED || other->state == LAB_BLOCKED;
 		double value = other->state == LAB_DONE && !other->diverged
-		                   ? csv_table_number(results, other->row,
-		                                      reference->metric ? reference->metric : "held_out_loss")
+		                   ? csv_table_number(results, other->row, reference->metric)
 		                   : NAN;
 		if (value < least) {
 			least = value;

@@ -247,8 +247,8 @@ double launch_cost(const lab_run *run)
 		int64_t *field = (int64_t *)(void *)((char *)&config + sizes[i].field);
 		*field = isnan(value) ? *field : (int64_t)value;
 	}
-	if (lab_options_find(&sized->options, "hidden") || lab_options_find(&sized->options, "heads")) {
-		config.head_dim = config.heads > 0 ? config.hidden / config.heads : 0; /* as muontrain */
+	if (lab_run_option(sized, "hidden") || lab_run_option(sized, "heads")) { /* as muontrain */
+		config.head_dim = config.heads > 0 ? config.hidden / config.heads : 0;
 		config.kv_heads = config.heads;
 	}
 	if (mspec_model_create(&model, &config, NULL))

@@ -9,9 +9,9 @@ typedef struct lab_trainer {
 	const char *runs;    /* folder of the experiment's runs */
 } lab_trainer;
 
-/* The arguments, NULL-terminated, in `memory`: mpirun first where the run has ranks. `folder` is the
- * run's; `resume`: go on with what is in it. MUON_E_MEMORY, and MUON_E_OPEN if the checkpoint to
- * start from is gone. */
+/* The arguments, NULL-terminated, in `memory`: mpirun first where the run has ranks. `folder` is
+ * the run's; `resume`: go on with what is in it. MUON_E_MEMORY, and MUON_E_OPEN if the checkpoint
+ * to start from is gone. */
 int launch_arguments(char ***arguments, const lab_trainer *trainer, const lab_run *run,
                       const char *folder, bool resume, muon_arena *memory, muon_error *err);
 

@@ -23,7 +23,8 @@ static const option_row rows[] = {
     {"scale", 0, OPTION_NUMBER, RUN, FIELD(scale), "X",
      "run the plan X times as large, as its `scale` says; results go to scale-X in the folder"},
     {"only", 0, OPTION_TEXT, RUN, FIELD(only), "GLOB", "only runs whose name matches"},
-    {"list", 'l', OPTION_FLAG, RUN, FIELD(list), NULL, "list the runs and what is done; run nothing"},
+    {"list", 'l', OPTION_FLAG, RUN, FIELD(list), NULL,
+     "list the runs and what is done; run nothing"},
     {"muontrain", 0, OPTION_TEXT, RUN, FIELD(muontrain), "PROGRAM",
      "the trainer (default: muontrain beside this program)"},
     {"report", 0, OPTION_FLAG, FIT, FIELD(report), NULL,
@@ -53,8 +54,8 @@ typedef struct verb_row {
 
 static const verb_row verbs[] = {
     {COMMAND("run", RUN,
-             "Run the trainings of a plan that have no result yet; interrupted, it goes on where it "
-             "was",
+             "Run the trainings of a plan that have no result yet; interrupted, it goes on "
+             "where it was",
              "PLAN", 1, 1),
      run_run},
     {COMMAND("fit", FIT, "The figures of an experiment, from the results in its folder", "DIR", 0,
@@ -79,7 +80,8 @@ static void print_usage(FILE *to)
 	      to);
 	for (size_t i = 0; i < VERBS; i++)
 		fprintf(to, "  %-9s %s\n", verbs[i].command.verb, verbs[i].command.summary);
-	fputs("\n'muonlab VERB --help' lists a verb's options. Plans: notebooks-data/*/plan.json.\n",
+	fputs("\n'muonlab VERB --help' lists a verb's options. Plans are in "
+	      "notebooks-data/*/plan.json.\n",
 	      to);
 }
 

@@ -30,7 +30,8 @@
  *   spectra  metrics of every matrix of every checkpoint, kept with the results
  *   ranks    processes of a distributed run, started with mpirun (also as an option of an axis)
  * A corpus "@code" is the files of `corpora` one after another, in order of their names, at most so
- * many bytes. `scale`: with --scale X a number is multiplied by X^power and rounded to a multiple. */
+ * many bytes. `scale`: with --scale X a number is multiplied by X^power and rounded to a
+ * multiple. */
 #ifndef MUONLAB_PLAN_H
 #define MUONLAB_PLAN_H
 
@@ -94,9 +95,10 @@ typedef struct lab_plan {
 	muon_arena memory;
 } lab_plan;
 
-/* Read a plan; options named in its `scale` are multiplied for `scale` (1: as they are). The options
- * of runs are not checked: muontrain does that. MUON_E_OPEN, MUON_E_FORMAT for no JSON, MUON_E_USAGE
- * for JSON that is no plan, naming the place; MUON_E_MEMORY. Release also after a failure. */
+/* Read a plan; options named in its `scale` are multiplied for `scale` (1: as they are). The
+ * options of runs are not checked: muontrain does that. MUON_E_OPEN, MUON_E_FORMAT for no JSON,
+ * MUON_E_USAGE for JSON that is no plan, naming the place; MUON_E_MEMORY. Release also after a
+ * failure. */
 int lab_plan_read(lab_plan *plan, const char *path, double scale, muon_error *err);
 void lab_plan_release(lab_plan *plan);
 

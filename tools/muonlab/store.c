@@ -192,8 +192,9 @@ static const char *last_of(const csv_table *log, const char *column)
 	return last;
 }
 
-/* The last value of every column of the log, the median of times and speeds; not what means something
- * else in a row of runs: the learning rate there is the run's, and one step's loss is noise. */
+/* The last value of every column of the log, the median of times and speeds; not what means
+ * something else in a row of runs: the learning rate there is the run's, and one step's loss is
+ * noise. */
 static bool take_columns(csv_table *runs, size_t at, const csv_table *log)
 {
 	double *values = muon_alloc(log->row_count + 1, sizeof *values);

@@ -26,13 +26,13 @@ typedef struct lab_outcome {
 	double seconds; /* of this session; the log's count where it has them */
 } lab_outcome;
 
-/* Put what `run` left in `folder` (log.csv, inspect.csv, spectra.csv) in place of what the store had
- * of it. MUON_E_MEMORY, and what reading gives. */
+/* Put what `run` left in `folder` (log.csv, inspect.csv, spectra.csv) in place of what the store
+ * had of it. MUON_E_MEMORY, and what reading gives. */
 int lab_store_take(lab_store *store, const lab_plan *plan, lab_run *run,
                    const char *folder, const lab_outcome *outcome, muon_error *err);
 
-/* Write the CSV files, in the plan's order; results of runs that the plan no longer has stay, at the
- * end. */
+/* Write the CSV files, in the plan's order; results of runs that the plan no longer has stay, at
+ * the end. */
 int lab_store_write(lab_store *store, const lab_grid *grid, muon_error *err);
 /* Write results.h5. */
 int lab_store_export(const lab_store *store, muon_error *err);

@@ -169,8 +169,8 @@ static int fit_all(fit_context *c, const char *folder, const cli_options *option
 	for (size_t i = 0; i < c->grid->count; i++)
 		done += c->grid->runs[i].state == LAB_DONE;
 	if (!done)
-		return muon_fail(c->err, MUON_E_READ, folder, "none of the plan's %zu runs is done yet",
-		                 c->grid->count);
+		return muon_fail(c->err, MUON_E_READ, folder,
+		                 "none of the plan's %zu runs is done yet", c->grid->count);
 	for (size_t i = 0; i < json_array_size(c->plan->fits) && !code; i++) {
 		c->fit = json_array_get(c->plan->fits, i);
 		code = run_one(c);

@@ -79,7 +79,8 @@ static bool reopen_start_of(session *s, const lab_run *run)
 	bool changed = false;
 	for (size_t k = 0; k < s->grid.count && run->stage->start.stage; k++) {
 		lab_run *other = &s->grid.runs[k];
-		if (other->state == LAB_DONE && !strcmp(other->stage->name, run->stage->start.stage) &&
+		if (other->state == LAB_DONE &&
+		    !strcmp(other->stage->name, run->stage->start.stage) &&
 		    lab_run_needed(other, run) && !has_folder(s, other)) {
 			other->state = LAB_WAITING;
 			other->again = changed = true;
@@ -266,7 +267,8 @@ static int start_inspection(session *s, job *j)
 	char *arguments[] = {s->self, inspect, folder, metrics.length ? with_metrics : NULL,
 	                     metrics.bytes, planned ? with_steps : NULL, steps, NULL};
 	j->inspecting = true;
-	int code = folder && steps && !metrics.failed ? start_program(s, j, arguments) : no_memory(s);
+	bool good = folder && steps && !metrics.failed;
+	int code = good ? start_program(s, j, arguments) : no_memory(s);
 	muon_text_release(&metrics);
 	return code;
 }
@@ -366,7 +368,8 @@ static int follow_up(session *s, job *j, int status)
 		snprintf(j->words, sizeof j->words, "killed by signal %d (%s)", WTERMSIG(status),
 		         strsignal(WTERMSIG(status)));
 	else
-		snprintf(j->words, sizeof j->words, "exit status %d: %s", WEXITSTATUS(status), last);
+		snprintf(j->words, sizeof j->words, "exit status %d: %s", WEXITSTATUS(status),
+		         last);
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 4 || j->inspecting)
 		return fail_job(s, j, WIFEXITED(status) ? WEXITSTATUS(status) : 5, j->words);
 	j->outcome.status = "diverged"; /* a result too */
@@ -462,7 +465,8 @@ static int lock_runs(session *s)
 		return MUON_OK;
 	if (fd >= 0 && !fcntl(fd, F_GETLK, &lock) && lock.l_type != F_UNLCK)
 		return muon_fail(s->err, MUON_E_WRITE, s->runs,
-		                 "process %ld is running these trainings already", (long)lock.l_pid);
+		                 "process %ld is running these trainings already",
+		                 (long)lock.l_pid);
 	return muon_fail(s->err, MUON_E_WRITE, path, "%s", strerror(errno));
 }
 
@@ -491,7 +495,8 @@ static void choose_folders(session *s)
 		snprintf(s->folder, sizeof s->folder, "%.2000s%s", o->out, scale);
 	else
 		snprintf(s->folder, sizeof s->folder, "%.*s%s",
-		         slash ? (int)(slash - s->plan.path) : 1, slash ? s->plan.path : ".", scale);
+		         slash ? (int)(slash - s->plan.path) : 1, slash ? s->plan.path : ".",
+		         scale);
 	snprintf(s->runs, sizeof s->runs, "%.2000s/%s%s", o->runs ? o->runs : "build/lab",
 	         s->plan.experiment, scale);
 }
@@ -568,18 +573,20 @@ static int summarize(session *s)
 	size_t blocked = count_state(s, LAB_BLOCKED), all = done + waiting + blocked + s->failed;
 	for (size_t i = 0; i < s->grid.count; i++)
 		if (s->grid.runs[i].state == LAB_BLOCKED && is_wanted(s, &s->grid.runs[i]))
-			fprintf(messages(), "muonlab run: %s: not run: one that it needs has failed or "
-			                    "has no loss\n",
+			fprintf(messages(),
+			        "muonlab run: %s: not run: one that it needs has failed or has no "
+			        "loss\n",
 			        s->grid.runs[i].name);
 	if (s->signal) {
-		fprintf(messages(), "muonlab run: interrupted; %zu of %zu runs are done, and the same "
-		                    "command goes on\n",
+		fprintf(messages(),
+		        "muonlab run: interrupted; %zu of %zu runs are done, and the same command "
+		        "goes on\n",
 		        done, all);
 		end_by_signal(s);
 	}
 	if (waiting && !s->failed)
-		fprintf(messages(), "muonlab run: %zu runs wait for others that --only leaves out\n",
-		        waiting);
+		fprintf(messages(),
+		        "muonlab run: %zu runs wait for others that --only leaves out\n", waiting);
 	if (!s->options->quiet)
 		printf("%zu of %zu runs are done; results in %s\n", done, all, s->folder);
 	fflush(stdout);
