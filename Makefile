@@ -158,7 +158,7 @@ $(BUILD)/corpus/perl.txt: | $(BUILD)/packages-corpus
 corpus: $(BUILD)/corpus/kjv.txt $(BUILD)/corpus/perl.txt
 
 # ---- run ----------------------------------------------------------------------------------------
-CKPT ?= $(lastword $(sort $(wildcard notebooks-data/example/*.h5)))
+CKPT ?= notebooks-data/weight-decay/checkpoints/muon-decay/step-004500.h5
 
 .PHONY: run
 run: $(BUILD)/muonspec
