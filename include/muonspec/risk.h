@@ -3,7 +3,7 @@
 #ifndef MUONSPEC_RISK_H
 #define MUONSPEC_RISK_H
 
-#include <muonspec/checkpoint.h>
+#include <muonspec/forward.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -73,7 +73,7 @@ typedef struct mspec_binades {
 typedef struct mspec_attention_layer {
 	int64_t layer;
 	const double *head_bounds; /* one a head; NULL: not known */
-	double recorded;           /* largest logit that the checkpoint recorded; NaN: none */
+	double recorded;           /* largest logit that was recorded or measured; NaN: none */
 } mspec_attention_layer;
 
 /* How the training moves weights; NaN: what the checkpoint says, or unknown. */
@@ -83,6 +83,8 @@ typedef struct mspec_risk_options {
 	double lr, weight_decay;
 	double update_rms; /* of what lr multiplies; NaN: what the checkpoint says, else 0.2, that of
 	                      Muon's matched update and about AdamW's */
+	const mspec_forward *measured; /* activations of the checkpoint's model, which take the place
+	                                  of those that it recorded; NULL: none */
 	int threads;       /* 0: one per processor; at most 64 are used */
 	bool strict;       /* the first matrix that can't be read or holds NaN or Inf is an error */
 	/* Called from one thread at a time with entries done and in all and the matrix finished

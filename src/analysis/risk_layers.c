@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { MOST_LAYERS = 1 << 20 }; /* of a record */
 
@@ -27,21 +28,48 @@ static double *read_record(mspec_judging *j, const char *name, int64_t *count)
 	return *count ? values : NULL;
 }
 
-/* ---- outputs -------------------------------------------------------------------------------- */
+/* ---- activations, recorded or measured ------------------------------------------------------- */
 
-/* RMS of the output of a layer's matrix; NaN if it was not recorded. */
+/* A statistic of every layer of the measured model. */
+static double *list_measured(mspec_judging *j, size_t offset, int64_t *count)
+{
+	const mspec_forward *f = j->options->measured;
+	double *values = muon_arena_alloc(j->arena, (size_t)f->layers, sizeof *values);
+	*count = values ? f->layers : 0;
+	if (!values)
+		j->code = muon_fail(j->err, MUON_E_MEMORY, NULL, "out of memory");
+	for (int64_t i = 0; i < *count; i++)
+		values[i] = *(const double *)((const char *)&f->runs[0].layers[i] + offset);
+	return values;
+}
+
+/* The statistic `name` of mspec_forward_layer for every layer; NULL with *count 0 where there is
+ * none. */
+#define LAYER_STATISTIC(j, name, count)                                                            \
+	((j)->options->measured ? list_measured(j, offsetof(mspec_forward_layer, name), count)     \
+	                        : read_record(j, "activations/" #name, count))
+
+/* RMS of the output of a layer's matrix; NaN if it is not known. */
 static double matrix_output(mspec_judging *j, int64_t layer, const char *matrix)
 {
-	char name[160];
+	const mspec_forward *f = j->options->measured;
+	char name[128], record[192];
 	int64_t count;
-	snprintf(name, sizeof name, "activations/matrices/model.layers.%lld.%s.weight/output_rms",
-	         (long long)layer, matrix);
-	const double *rms = read_record(j, name, &count);
+	snprintf(name, sizeof name, "model.layers.%lld.%s.weight", (long long)layer, matrix);
+	for (int64_t i = 0; f && i < f->matrices; i++)
+		if (!strcmp(f->runs[0].matrices[i].name, name))
+			return f->runs[0].matrices[i].output_rms;
+	if (f)
+		return NAN;
+	snprintf(record, sizeof record, "activations/matrices/%s/output_rms", name);
+	const double *rms = read_record(j, record, &count);
 	return rms ? rms[0] : NAN;
 }
 
+/* ---- outputs -------------------------------------------------------------------------------- */
+
 /* What layer `i` adds to the residual stream, which must still be seen in it: the smaller of its
- * two blocks' outputs where both were recorded, else what the stream's growth tells if the two are
+ * two blocks' outputs where both are known, else what the stream's growth tells if the two are
  * not correlated. NaN: unknown. */
 static double added_to_stream(mspec_judging *j, int64_t i, const double *rms)
 {
@@ -66,12 +94,11 @@ static void judge_stream(mspec_judging *j, int64_t layer, const char *name, cons
 void mspec_judge_outputs(mspec_judging *j)
 {
 	int64_t layers, sizes;
-	const double *rms = read_record(j, "activations/output_rms", &layers);
-	const double *largest = read_record(j, "activations/output_max_abs", &sizes);
+	const double *rms = LAYER_STATISTIC(j, output_rms, &layers);
+	const double *largest = LAYER_STATISTIC(j, output_max_abs, &sizes);
 	if (!j->code && !rms && !largest) {
-		const char *why =
-		    "of outputs: the checkpoint has no recorded activations; 'muonspec "
-		    "forward' measures them";
+		const char *why = "of outputs: the checkpoint has no recorded activations "
+		                  "(--tokens measures them)";
 		mspec_cannot_judge(j, MSPEC_RISK_RANGE, why);
 		mspec_cannot_judge(j, MSPEC_RISK_PRECISION, why);
 	}
@@ -104,20 +131,21 @@ static void judge_logits(mspec_judging *j, const mspec_attention_layer *a)
 	int64_t worst = bounds ? worst_head(bounds, j->report->heads) : 0;
 	snprintf(name, sizeof name, "layers.%lld.self_attn", (long long)a->layer);
 	if (!isnan(a->recorded)) {
+		const char *how = j->options->measured ? "measured" : "recorded";
 		reason = bounds
 		             ? muon_arena_format(j->arena,
-		                                 "the largest logit recorded is %.4g; the weights "
-		                                 "of head %lld allow up to %.4g",
-		                                 a->recorded, (long long)worst, bounds[worst])
-		             : muon_arena_format(j->arena, "the largest logit recorded is %.4g",
+		                                 "the largest logit %s is %.4g; the weights of "
+		                                 "head %lld allow up to %.4g",
+		                                 how, a->recorded, (long long)worst, bounds[worst])
+		             : muon_arena_format(j->arena, "the largest logit %s is %.4g", how,
 		                                 a->recorded);
 		mspec_judge(j, MSPEC_RISK_ATTENTION_LOGITS, name, "AttnQO", a->recorded,
 		            MSPEC_VERDICT_RISK, reason);
 	} else if (bounds) {
 		/* a bound is no measurement: real inputs stay far below it */
 		reason = muon_arena_format(j->arena,
-		                           "the weights of head %lld allow logits up to %.4g; "
-		                           "'muonspec forward' measures them",
+		                           "the weights of head %lld allow logits up to %.4g "
+		                           "(--tokens measures them)",
 		                           (long long)worst, bounds[worst]);
 		mspec_judge(j, MSPEC_RISK_ATTENTION_LOGITS, name, "AttnQO", bounds[worst],
 		            MSPEC_VERDICT_WATCH, reason);
@@ -150,7 +178,7 @@ void mspec_judge_attention(mspec_judging *j)
 	mspec_model_config config;
 	muon_error reason = {0};
 	int64_t recorded;
-	const double *logits = read_record(j, "activations/max_attention_logit", &recorded);
+	const double *logits = LAYER_STATISTIC(j, max_attention_logit, &recorded);
 	bool known = !mspec_model_config_read(&config, j->checkpoint, &reason);
 	int64_t layers = known ? config.layers : recorded;
 	r->attention = muon_arena_alloc(j->arena, (size_t)layers, sizeof *r->attention);

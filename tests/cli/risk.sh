@@ -9,6 +9,10 @@ run risk four.safetensors
 run risk four.safetensors --all --lr 0.01 --weight-decay 0.1 --update-rms 0.3 \
 	--limit growth=10,20 --limit range=200,100
 run risk -v --include '*q_proj*' --lr 0.01 --weight-decay 0 four.safetensors
+# outputs and attention logits, measured
+printf 'In the beginning God created the heaven and the earth.' >text
+run_through 'grep -cE "logit measured is|largest output"' risk step-001600.h5 --format csv --tokens text
+run risk four.safetensors --tokens text
 # formats
 run_through rounded risk --threads 1 --include '*q_proj*' --format json four.safetensors
 run_through rounded risk --threads 1 --include '*q_proj*' --format jsonl --lr 0.01 four.safetensors

@@ -40,9 +40,11 @@ static const option_row option_rows[] = {
     {"tokens", 0, OPTION_TEXT, VERB_FORWARD, FIELD(tokens), "FILE",
      "what to run the model on, needed: integers in .npy; any other file byte by byte for a "
      "vocabulary of 256, else as a text of numbers"},
-    {"length", 'l', OPTION_INTEGER, VERB_FORWARD, FIELD(length), "N",
+    {"tokens", 0, OPTION_TEXT, VERB_RISK, FIELD(tokens), "FILE",
+     "measure outputs and attention logits by running the model on these, as forward does"},
+    {"length", 'l', OPTION_INTEGER, VERB_FORWARD | VERB_RISK, FIELD(length), "N",
      "tokens of a window, each run on its own (default: the model's context, at most 2048)"},
-    {"max-tokens", 0, OPTION_INTEGER, VERB_FORWARD, FIELD(max_tokens), "N",
+    {"max-tokens", 0, OPTION_INTEGER, VERB_FORWARD | VERB_RISK, FIELD(max_tokens), "N",
      "only the first N tokens (default: 16384)"},
     {"lr", 0, OPTION_NUMBER, VERB_RISK, FIELD(lr), "RATE",
      "learning rate (default: what the checkpoint says)"},

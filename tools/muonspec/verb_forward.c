@@ -1,3 +1,4 @@
+#include "forward_material.h"
 #include "forward_output.h"
 #include "verbs.h"
 
@@ -11,20 +12,15 @@
 /* What the verb works with. */
 typedef struct material {
 	mspec_checkpoint *checkpoint;
-	mspec_model *model;
-	float *parameters;
-	int32_t *tokens;
-	int64_t count;
+	forward_material forward;
 	char *temporary; /* file of logits */
 } material;
 
-static int load(material *m, const tool_options *options, muon_error *err)
+int load_forward(forward_material *m, mspec_checkpoint *checkpoint, const tool_options *options,
+                 muon_error *err)
 {
-	int code = open_checkpoint(&m->checkpoint, options->arguments[0], err);
-	if (!code && options->output)
-		code = claim_output(&m->temporary, options, m->checkpoint, err);
-	if (!code)
-		code = mspec_model_load(&m->model, &m->parameters, m->checkpoint, err);
+	*m = (forward_material){0};
+	int code = mspec_model_load(&m->model, &m->parameters, checkpoint, err);
 	if (!code)
 		code = mspec_tokens_read(&m->tokens, &m->count, options->tokens,
 		                         mspec_model_config_of(m->model)->vocab,
@@ -32,12 +28,25 @@ static int load(material *m, const tool_options *options, muon_error *err)
 	return code;
 }
 
-static void release(material *m)
+void release_forward(forward_material *m)
 {
-	muon_free(m->temporary);
 	mspec_tokens_destroy(&m->tokens);
 	mspec_parameters_destroy(&m->parameters);
 	mspec_model_destroy(&m->model);
+}
+
+static int load(material *m, const tool_options *options, muon_error *err)
+{
+	int code = open_checkpoint(&m->checkpoint, options->arguments[0], err);
+	if (!code && options->output)
+		code = claim_output(&m->temporary, options, m->checkpoint, err);
+	return code ? code : load_forward(&m->forward, m->checkpoint, options, err);
+}
+
+static void release(material *m)
+{
+	muon_free(m->temporary);
+	release_forward(&m->forward);
 	mspec_close(&m->checkpoint);
 }
 
@@ -45,6 +54,22 @@ static bool show_progress(void *state, double share)
 {
 	progress_update(state, share, 1, "");
 	return true;
+}
+
+int run_forward_material(mspec_forward **forward, const forward_material *m, bool keep_logits,
+                         const tool_options *options, muon_error *err)
+{
+	progress_line line;
+	const mspec_forward_options how = {.length = options->length,
+	                                   .threads = (int)options->threads,
+	                                   .keep_logits = keep_logits,
+	                                   .progress = show_progress,
+	                                   .progress_state = &line};
+	progress_start(&line, options->progress, options->quiet);
+	int code = mspec_forward_run_model(forward, m->model, m->parameters, m->tokens, m->count,
+	                                   &how, err);
+	progress_end(&line);
+	return code;
 }
 
 const char *forward_arithmetic(const mspec_forward_run *run)
@@ -85,17 +110,8 @@ static int finish(const mspec_forward *forward, const material *m, const tool_op
 
 static int run_model(const material *m, const tool_options *options, muon_error *err)
 {
-	progress_line line;
 	mspec_forward *forward;
-	const mspec_forward_options how = {.length = options->length,
-	                                   .threads = (int)options->threads,
-	                                   .keep_logits = m->temporary != NULL,
-	                                   .progress = show_progress,
-	                                   .progress_state = &line};
-	progress_start(&line, options->progress, options->quiet);
-	int code = mspec_forward_run_model(&forward, m->model, m->parameters, m->tokens, m->count,
-	                                   &how, err);
-	progress_end(&line);
+	int code = run_forward_material(&forward, &m->forward, m->temporary != NULL, options, err);
 	if (!code)
 		code = finish(forward, m, options, err);
 	mspec_forward_destroy(&forward);

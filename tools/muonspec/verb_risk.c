@@ -1,3 +1,4 @@
+#include "forward_material.h"
 #include "risk_output.h"
 #include "run_options.h"
 #include "verbs.h"
@@ -160,6 +161,25 @@ static int judge_and_print(const last_two *two, const mspec_risk_options *how,
 	return !code && found ? VERDICT : code;
 }
 
+/* With --tokens: the activations of the latest checkpoint's model, measured now. */
+static int measure_and_judge(const last_two *two, mspec_risk_options *how,
+                             const tool_options *options, muon_error *err)
+{
+	forward_material material = {0};
+	mspec_forward *measured = NULL;
+	int code = MUON_OK;
+	if (options->tokens)
+		code = load_forward(&material, two->latest, options, err);
+	if (!code && options->tokens)
+		code = run_forward_material(&measured, &material, false, options, err);
+	how->measured = measured;
+	if (!code)
+		code = judge_and_print(two, how, options, err);
+	mspec_forward_destroy(&measured);
+	release_forward(&material);
+	return code;
+}
+
 int run_risk(const tool_options *options, muon_error *err)
 {
 	progress_line line;
@@ -181,7 +201,7 @@ int run_risk(const tool_options *options, muon_error *err)
 		return code;
 	code = open_last_two(&two, options, &line, err);
 	if (!code)
-		code = judge_and_print(&two, &how, options, err);
+		code = measure_and_judge(&two, &how, options, err);
 	mspec_close(&two.earlier);
 	mspec_close(&two.latest);
 	return code;

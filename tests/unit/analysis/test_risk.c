@@ -353,6 +353,53 @@ static void test_recorded(void)
 	muon_free(parameters);
 }
 
+/* Measured activations take the place of recorded ones. */
+static void test_measured(void)
+{
+	const mspec_model_config config = fixture_llama();
+	const double never[] = {1e30, 1e30};
+	float *parameters = model_file_parameters(&config, 2);
+	model_file file = MODEL_FILE(&config, parameters);
+	file.output_rms = file.output_max_abs = file.max_attention_logit = never;
+	int32_t tokens[50];
+	for (int i = 0; i < 50; i++)
+		tokens[i] = i * 7 % 37;
+	const char *path = scratch_path("risk-measured.h5");
+	model_file_write(path, &file);
+	mspec_checkpoint *c = scratch_open(path);
+	mspec_model *model;
+	float *loaded;
+	mspec_forward *f;
+	CU_ASSERT_EQUAL_FATAL(mspec_model_load(&model, &loaded, c, NULL), MUON_OK);
+	CU_ASSERT_EQUAL_FATAL(mspec_forward_run_model(&f, model, loaded, tokens, 50,
+	                                              &(mspec_forward_options){0}, NULL),
+	                      MUON_OK);
+	mspec_risk_options options = plain_options();
+	options.measured = f;
+	mspec_risk_report *r = judge(c, NULL, &options);
+	const mspec_forward_layer *layer = &f->runs[0].layers[1];
+	CU_ASSERT_EQUAL(check(r, MSPEC_RISK_ATTENTION_LOGITS, "layers.1.self_attn",
+	                      MSPEC_VERDICT_OK, "the largest logit measured is"),
+	                layer->max_attention_logit);
+	UNIT_CLOSE(check(r, MSPEC_RISK_RANGE, "layers.1", MSPEC_VERDICT_OK, "the largest output"),
+	           log2(0x1.fep127 / layer->output_max_abs), 1e-12);
+	double added = INFINITY; /* of the two blocks the one that adds less */
+	for (int64_t i = 0; i < f->matrices; i++)
+		if (!strcmp(f->runs[0].matrices[i].name,
+		            "model.layers.1.self_attn.o_proj.weight") ||
+		    !strcmp(f->runs[0].matrices[i].name, "model.layers.1.mlp.down_proj.weight"))
+			added = fmin(added, f->runs[0].matrices[i].output_rms);
+	double value = find(r, MSPEC_RISK_PRECISION, "layers.1")->value;
+	double half = exp2(floor(log2(layer->output_rms)) - 8);
+	UNIT_CLOSE(value, half / added, 1e-12);
+	mspec_risk_destroy(&r);
+	mspec_forward_destroy(&f);
+	mspec_parameters_destroy(&loaded);
+	mspec_model_destroy(&model);
+	mspec_close(&c);
+	muon_free(parameters);
+}
+
 /* A bound is no measurement: it is watched at worst. */
 static void test_bounds(void)
 {
@@ -512,6 +559,6 @@ static void test_exhausted_memory(void)
 UNIT_SUITE(risk, {"range", test_range}, {"not_finite", test_not_finite},
            {"precision", test_precision}, {"lost_updates", test_lost_updates},
            {"predicted_losses", test_predicted_losses}, {"equilibrium", test_equilibrium},
-           {"growth", test_growth}, {"recorded", test_recorded}, {"bounds", test_bounds},
-           {"limits", test_limits}, {"binades", test_binades}, {"threads", test_threads},
-           {"exhausted_memory", test_exhausted_memory})
+           {"growth", test_growth}, {"recorded", test_recorded}, {"measured", test_measured},
+           {"bounds", test_bounds}, {"limits", test_limits}, {"binades", test_binades},
+           {"threads", test_threads}, {"exhausted_memory", test_exhausted_memory})
