@@ -30,6 +30,7 @@ typedef struct analysis_run {
 	unsigned needs; /* of the metrics chosen */
 	mspec_spectrum_source source;
 	mspec_change_source change;    /* before is NULL unless changes are wanted */
+	mspec_change_scratch scratch[MOST_THREADS]; /* of each worker */
 	mspec_views previous;          /* matrices of the checkpoint before */
 	muon_arena *arena; /* guarded by report_lock */
 	pthread_mutex_t read_lock;
@@ -182,12 +183,13 @@ static const mspec_matrix *find_previous(const analysis_run *run, size_t row)
 }
 
 /* A change that can't be found is no fault of the matrix: its code says why. */
-static void find_change(analysis_run *run, size_t row_index)
+static void find_change(analysis_run *run, size_t row_index, int worker)
 {
 	mspec_row *row = &run->result->rows[row_index];
 	const mspec_matrix *before = run->change.before ? find_previous(run, row_index) : NULL;
 	if (before)
-		mspec_change_spectrum(&run->change, before, row->matrix, &row->change);
+		mspec_change_spectrum(&run->change, before, row->matrix, &run->scratch[worker],
+		                      &row->change);
 }
 
 /* Takes `sigma`, the memory of the spectrum's values, over. */
@@ -223,7 +225,6 @@ static int too_large(const analyze_job *job, int64_t limit, muon_error *reason)
 
 static bool run_job(void *state, size_t task, int worker)
 {
-	(void)worker;
 	analysis_run *run = state;
 	const analyze_job *job = &run->jobs[task];
 	mspec_row *row = &run->result->rows[job->row];
@@ -241,7 +242,7 @@ static bool run_job(void *state, size_t task, int worker)
 		code = mspec_matrix_spectrum(&run->source, row->matrix, run->kernel_threads, &progress,
 		                             &spectrum, &sigma, &reason);
 	if (!code)
-		find_change(run, job->row);
+		find_change(run, job->row, worker);
 	double unreported = code == MUON_E_TOO_LARGE ? job->flops : job->flops / 2;
 	finish_row(run, row, code, &spectrum, sigma, &reason);
 	report_progress(run, unreported, row->matrix);
@@ -473,6 +474,8 @@ int mspec_analyze(mspec_analysis **out, mspec_checkpoint *checkpoint,
 	a->seconds = muon_seconds() - run.started;
 	muon_free(jobs);
 	mspec_views_destroy(&run.previous);
+	for (int i = 0; i < MOST_THREADS; i++)
+		mspec_change_scratch_release(&run.scratch[i]);
 	pthread_mutex_destroy(&run.read_lock);
 	pthread_mutex_destroy(&run.report_lock);
 	if (code) {

@@ -6,7 +6,7 @@
 #include <string.h>
 
 enum {
-	BLOCK_BYTES = 256 << 10, /* of float64 differences at a time: they stay in the cache */
+	BLOCK_BYTES = 128 << 10, /* of float64 differences at a time: they stay in the cache */
 	DECOMPOSE = 128          /* short side up to which a decomposition takes no longer */
 };
 
@@ -185,12 +185,31 @@ static int load(const difference *d, which_matrix which, float *out)
 
 /* ---- the spectrum ------------------------------------------------------------------------- */
 
-static int estimate(difference *d, mspec_change *change)
+void mspec_change_scratch_release(mspec_change_scratch *scratch)
+{
+	muon_free_aligned(scratch->memory);
+	*scratch = (mspec_change_scratch){0};
+}
+
+/* At least so many bytes, which may hold anything. */
+static void *scratch_of(mspec_change_scratch *scratch, size_t bytes)
+{
+	if (scratch->bytes < bytes) {
+		mspec_change_scratch_release(scratch);
+		scratch->memory = muon_alloc_aligned(bytes, 1);
+		scratch->bytes = scratch->memory ? bytes : 0;
+	}
+	return scratch->memory;
+}
+
+static int estimate(difference *d, mspec_change_scratch *scratch, mspec_change *change)
 {
 	muon_krylov result;
-	float *entries = muon_alloc_aligned((size_t)(d->rows * d->cols), sizeof *entries);
-	double *work = muon_alloc_aligned(muon_krylov_workspace(d->rows, d->cols), sizeof *work);
-	int code = entries && work ? allocate_blocks(d) : MUON_E_MEMORY;
+	size_t doubles = muon_krylov_workspace(d->rows, d->cols);
+	double *work = scratch_of(scratch, doubles * sizeof *work +
+					       (size_t)(d->rows * d->cols) * sizeof(float));
+	float *entries = work ? (float *)(work + doubles) : NULL;
+	int code = work ? allocate_blocks(d) : MUON_E_MEMORY;
 	if (!code)
 		code = load(d, THE_CHANGE, entries);
 	if (!code)
@@ -202,8 +221,6 @@ static int estimate(difference *d, mspec_change *change)
 		change->spectral_norm = result.sigma_first;
 		change->svd_entropy = result.entropy;
 	}
-	muon_free_aligned(entries);
-	muon_free_aligned(work);
 	return code;
 }
 
@@ -347,7 +364,8 @@ static int align(const difference *d, mspec_change *change)
 /* ---- the whole ---------------------------------------------------------------------------- */
 
 static int find_change(const mspec_change_source *source, const mspec_matrix *before,
-		       const mspec_matrix *after, mspec_change *change)
+		       const mspec_matrix *after, mspec_change_scratch *scratch,
+		       mspec_change *change)
 {
 	difference d;
 	int code = MUON_OK;
@@ -360,7 +378,7 @@ static int find_change(const mspec_change_source *source, const mspec_matrix *be
 	if (source->method != MSPEC_CHANGES_NONE) {
 		bool estimated = is_estimated(source, after) && before->dtype != MUON_F64;
 		begin(&d, source, before, after, !estimated);
-		code = estimated ? estimate(&d, change) : decompose(&d, change);
+		code = estimated ? estimate(&d, scratch, change) : decompose(&d, change);
 		release_blocks(&d);
 	}
 	if (!code && source->align) {
@@ -374,7 +392,8 @@ static int find_change(const mspec_change_source *source, const mspec_matrix *be
 }
 
 int mspec_change_spectrum(const mspec_change_source *source, const mspec_matrix *before,
-			  const mspec_matrix *after, mspec_change *change)
+			  const mspec_matrix *after, mspec_change_scratch *scratch,
+			  mspec_change *change)
 {
 	const mspec_change unknown = {.sumsq = NAN,
 				      .spectral_norm = NAN,
@@ -382,7 +401,7 @@ int mspec_change_spectrum(const mspec_change_source *source, const mspec_matrix 
 				      .align_out = NAN,
 				      .align_in = NAN};
 	*change = unknown;
-	int code = find_change(source, before, after, change);
+	int code = find_change(source, before, after, scratch, change);
 	if (code)
 		*change = unknown;
 	change->known = true;

@@ -15,6 +15,14 @@ typedef struct mspec_change_source {
 	double max_memory;  /* bytes; 0: no limit. Above it changes are decomposed block by block */
 } mspec_change_source;
 
+/* Memory that one worker uses again and again: fresh memory for every matrix would cost as much as
+ * the estimates. Zero-initialise. */
+typedef struct mspec_change_scratch {
+	void *memory;
+	size_t bytes;
+} mspec_change_scratch;
+void mspec_change_scratch_release(mspec_change_scratch *scratch);
+
 /* Working memory in bytes that mspec_change_spectrum takes for the matrix. */
 double mspec_change_spectrum_bytes(const mspec_change_source *source, const mspec_matrix *matrix);
 
@@ -24,6 +32,7 @@ double mspec_change_spectrum_bytes(const mspec_change_source *source, const mspe
  * MUON_E_READ, MUON_E_NONFINITE, MUON_E_NO_CONVERGENCE, MUON_E_TOO_LARGE, MUON_E_MEMORY,
  * MUON_E_UNSUPPORTED for a matrix that the two store in different layouts. */
 int mspec_change_spectrum(const mspec_change_source *source, const mspec_matrix *before,
-			  const mspec_matrix *after, mspec_change *change);
+			  const mspec_matrix *after, mspec_change_scratch *scratch,
+			  mspec_change *change);
 
 #endif

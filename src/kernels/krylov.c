@@ -2,6 +2,7 @@
 #include <muon/kernels.h>
 
 #include "base/random.h"
+#include "kernels/simd.h"
 
 #include <cblas.h>
 #include <float.h>
@@ -30,6 +31,7 @@ typedef struct krylov {
 	float *next; /* block x n: vectors to join the basis */
 	float *dots; /* block x width */
 	float *gram; /* width x width */
+	float *in, *out; /* l x 8: of one product */
 	double *t;   /* width x width: q^T G q, then its eigenvectors */
 	double *values; /* width, ascending */
 } krylov;
@@ -67,7 +69,7 @@ size_t muon_krylov_workspace(int64_t rows, int64_t cols)
 		return SIZE_MAX;
 	size_t width = (size_t)basis_width(short_side(rows, cols), VECTOR_STEPS);
 	size_t side = (size_t)rows + (size_t)cols;
-	size_t floats = side * width + (side + width) * BLOCK + width * width;
+	size_t floats = side * width + (3 * side + width) * BLOCK + width * width;
 	return (floats + 1) / 2 + width * width + width;
 }
 
@@ -81,23 +83,101 @@ static void lay_out(krylov *k, double *workspace)
 	k->next = k->p + (size_t)k->l * width;
 	k->dots = k->next + (size_t)k->n * BLOCK;
 	k->gram = k->dots + width * BLOCK;
+	k->in = k->gram + width * width;
+	k->out = k->in + (size_t)k->l * BLOCK;
 }
 
 /* ---- products ----------------------------------------------------------------------------- */
 
+/* Eight vectors at a time is too few for BLAS, which packs the matrix anew for every product. A
+ * row of eight is one register, or two. */
+typedef float eight __attribute__((vector_size(BLOCK * sizeof(float)), aligned(sizeof(float))));
+
+/* out (rows x 8) = a x, x cols x 8. */
+SIMD_CLONES
+static void times(int rows, int cols, const float *a, int64_t ld, const eight *x, eight *out)
+{
+	int i = 0;
+	for (; i + 6 <= rows; i += 6, a += 6 * ld) {
+		eight s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0}, s4 = {0}, s5 = {0};
+		for (int j = 0; j < cols; j++) {
+			s0 += a[j] * x[j];
+			s1 += a[ld + j] * x[j];
+			s2 += a[2 * ld + j] * x[j];
+			s3 += a[3 * ld + j] * x[j];
+			s4 += a[4 * ld + j] * x[j];
+			s5 += a[5 * ld + j] * x[j];
+		}
+		out[i] = s0;
+		out[i + 1] = s1;
+		out[i + 2] = s2;
+		out[i + 3] = s3;
+		out[i + 4] = s4;
+		out[i + 5] = s5;
+	}
+	for (; i < rows; i++, a += ld) {
+		eight s = {0};
+		for (int j = 0; j < cols; j++)
+			s += a[j] * x[j];
+		out[i] = s;
+	}
+}
+
+/* out (cols x 8) = a^T x, x rows x 8. */
+SIMD_CLONES
+static void times_transposed(int rows, int cols, const float *a, int64_t ld, const eight *x,
+			     eight *out)
+{
+	int i = 0;
+	memset(out, 0, (size_t)cols * sizeof *out);
+	for (; i + 6 <= rows; i += 6, a += 6 * ld) {
+		eight x0 = x[i], x1 = x[i + 1], x2 = x[i + 2], x3 = x[i + 3], x4 = x[i + 4],
+		      x5 = x[i + 5];
+		for (int j = 0; j < cols; j++)
+			out[j] += ((a[j] * x0 + a[ld + j] * x1) +
+				   (a[2 * ld + j] * x2 + a[3 * ld + j] * x3)) +
+				  (a[4 * ld + j] * x4 + a[5 * ld + j] * x5);
+	}
+	for (; i < rows; i++, a += ld)
+		for (int j = 0; j < cols; j++)
+			out[j] += a[j] * x[i];
+}
+
+/* Block j of a basis (size x width) to or from size x 8. */
+static eight *gather(const krylov *k, const float *basis, int size, int j)
+{
+	float *in = k->in;
+	memset(in, 0, (size_t)size * BLOCK * sizeof *in);
+	for (int i = 0; i < size; i++)
+		memcpy(in + i * BLOCK, basis + (size_t)i * (size_t)k->width + j * k->block,
+		       (size_t)k->block * sizeof *in);
+	return (eight *)in;
+}
+
 /* p_j = A q_j (A^T q_j for a wide matrix): block j. */
 static void multiply(krylov *k, int j)
 {
-	int at = j * k->block;
-	cblas_sgemm(CblasRowMajor, k->tall ? CblasNoTrans : CblasTrans, CblasNoTrans, k->l, k->block,
-		    k->n, 1, k->a, k->ld, k->q + at, k->width, 0, k->p + at, k->width);
+	const eight *in = gather(k, k->q, k->n, j);
+	if (k->tall)
+		times(k->rows, k->cols, k->a, k->ld, in, (eight *)k->out);
+	else
+		times_transposed(k->rows, k->cols, k->a, k->ld, in, (eight *)k->out);
+	for (int i = 0; i < k->l; i++)
+		memcpy(k->p + (size_t)i * (size_t)k->width + j * k->block, k->out + i * BLOCK,
+		       (size_t)k->block * sizeof *k->p);
 }
 
 /* next = p_j^T A (p_j^T A^T). */
 static void multiply_back(krylov *k, int j)
 {
-	cblas_sgemm(CblasRowMajor, CblasTrans, k->tall ? CblasNoTrans : CblasTrans, k->block, k->n,
-		    k->l, 1, k->p + j * k->block, k->width, k->a, k->ld, 0, k->next, k->n);
+	const eight *in = gather(k, k->p, k->l, j);
+	if (k->tall)
+		times_transposed(k->rows, k->cols, k->a, k->ld, in, (eight *)k->out);
+	else
+		times(k->rows, k->cols, k->a, k->ld, in, (eight *)k->out);
+	for (int i = 0; i < k->n; i++)
+		for (int c = 0; c < k->block; c++)
+			k->next[c * k->n + i] = k->out[i * BLOCK + c];
 }
 
 /* next -= (next q) q^T over the first `count` basis vectors; twice is enough. */
