@@ -83,7 +83,9 @@ static int describe(gathering *g, candidate *c, const char *key)
 	mspec_record record;
 	const mspec_listing *kept;
 	muon_error reason = {0};
-	int code = mspec_open(&checkpoint, c->path, &g->memory->options.open, &reason);
+	mspec_run_watch watch;
+	int code =
+	    mspec_run_open_file(&checkpoint, &watch, &g->memory->options, c->path, &reason);
 	if (code && code != MUON_E_MEMORY && !g->memory->options.strict) {
 		c->reason = escaped_reason(g, &reason, code);
 		return c->reason ? MUON_OK : out_of_memory(g);

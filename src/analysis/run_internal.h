@@ -20,6 +20,17 @@ typedef struct mspec_run_memory {
 	struct stat *states;          /* of their files when they were hashed */
 } mspec_run_memory;
 
+/* What the caller's watcher is told of a file of the run: its path before the object's name. */
+typedef struct mspec_run_watch {
+	const mspec_open_options *options; /* the caller's */
+	const char *path;
+	char text[1024];
+} mspec_run_watch;
+
+/* mspec_open; `watch` lives as long as the checkpoint. */
+int mspec_run_open_file(mspec_checkpoint **out, mspec_run_watch *watch,
+			const mspec_run_options *options, const char *path, muon_error *err);
+
 /* The matrices that a checkpoint's views show, into memory of the arena; NULL when out of it. */
 mspec_listing *mspec_listing_of(const mspec_views *views, muon_arena *arena);
 

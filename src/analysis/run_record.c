@@ -4,7 +4,31 @@
 #include "base/text.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
+
+static void relay_watch(void *state, const char *what)
+{
+	mspec_run_watch *w = state;
+	if (what && strcmp(what, w->path)) {
+		snprintf(w->text, sizeof w->text, "%s: %s", w->path, what);
+		what = w->text;
+	}
+	w->options->watch(w->options->watch_state, what);
+}
+
+int mspec_run_open_file(mspec_checkpoint **out, mspec_run_watch *watch,
+			const mspec_run_options *options, const char *path, muon_error *err)
+{
+	mspec_open_options how = options->open;
+	watch->options = &options->open;
+	watch->path = path;
+	if (how.watch) {
+		how.watch = relay_watch;
+		how.watch_state = watch;
+	}
+	return mspec_open(out, path, &how, err);
+}
 
 /* HDF5 wants UTF-8: other names are escaped, here and not in the store, so that they are the same
  * whether they come from it or not. */

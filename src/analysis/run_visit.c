@@ -155,10 +155,12 @@ static int compute(visiting *v, bool wants_changes, bool has_spectra)
 	mspec_checkpoint *checkpoint = NULL, *previous = NULL;
 	mspec_analysis *a = NULL;
 	const size_t metric = mspec_metric_find("output_rms"); /* so that gains are read */
-	int code = mspec_open(&checkpoint, v->run->checkpoints[v->index].path, &o->open, v->err);
+	mspec_run_watch watch[2];
+	int code = mspec_run_open_file(&checkpoint, &watch[0], o,
+				       v->run->checkpoints[v->index].path, v->err);
 	if (!code && wants_changes)
-		code = mspec_open(&previous, v->run->checkpoints[v->index - 1].path, &o->open,
-				  v->err);
+		code = mspec_run_open_file(&previous, &watch[1], o,
+					   v->run->checkpoints[v->index - 1].path, v->err);
 	const mspec_analyze_options how = {.view = o->view,
 					   .metrics = &metric,
 					   .metric_count = 1,
