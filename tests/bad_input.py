@@ -79,7 +79,9 @@ def every_verb(path):
             ["analyze", path, "--include-optimizer", "-o", "spectra.h5"],
             ["convert", path, "out.h5"], ["convert", path, "out.safetensors"],
             ["risk", path, path, "--lr", "0.01", "--format", "jsonl"],
-            ["forward", path, "--tokens", __file__]]
+            ["forward", path, "--tokens", __file__],
+            ["track", path, "--no-store", "--align", "2", "--format", "jsonl"],
+            ["track", path, "-o", "spectra.h5"], ["compare", path, path, "--no-store"]]
     for arguments in runs:
         try:
             result = run(arguments, folder)

@@ -450,11 +450,8 @@ int mspec_run_open(mspec_run **out, const char *const *arguments, size_t count,
 			code = muon_fail(err, MUON_E_FORMAT, arguments[0],
 					 "no matrices in its checkpoints, or none left by the filters");
 	}
-	if (code) {
-		if (m->store) /* what was learnt is of use to the next call */
-			mspec_store_commit(m->store, true);
+	if (code)
 		mspec_run_close(out);
-	}
 	return code;
 }
 
