@@ -78,10 +78,11 @@ def every_verb(path):
     runs = [["ls", path], ["analyze", path], ["analyze", path, "--format", "json"],
             ["analyze", path, "--include-optimizer", "-o", "spectra.h5"],
             ["convert", path, "out.h5"], ["convert", path, "out.safetensors"],
-            ["risk", path, path, "--lr", "0.01", "--format", "jsonl"],
+            ["risk", path, path, "-q", "--lr", "0.01", "--format", "jsonl"],
             ["forward", path, "--tokens", __file__],
-            ["track", path, "--no-store", "--align", "2", "--format", "jsonl"],
-            ["track", path, "-o", "spectra.h5"], ["compare", path, path, "--no-store"]]
+            ["track", path, "-q", "--no-store", "--align", "2", "--format", "jsonl"],
+            ["track", path, "-q", "-o", "spectra.h5"],
+            ["compare", path, path, "-q", "--no-store"]]
     for arguments in runs:
         try:
             result = run(arguments, folder)
@@ -293,7 +294,7 @@ def main():
         passed += not problem
         if problem:
             print("FAILED %s: %s" % (name, problem))
-    print("bad_input: %d files under eight commands each, and %d other cases" % (
+    print("bad_input: %d files under eleven commands each, and %d other cases" % (
         len(files), failed + passed - len(files)))
     print("%d passed, %d failed" % (passed, failed))
     return 1 if failed else 0
