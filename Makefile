@@ -31,7 +31,7 @@ PACKAGES_BUILD += libopenmpi-dev openmpi-bin
 CFLAGS_MPI = $(eval CFLAGS_MPI := -DMUON_WITH_MPI $$(shell pkg-config --cflags ompi-c))$(CFLAGS_MPI)
 LIBS_MPI = $(eval LIBS_MPI := $$(shell pkg-config --libs ompi-c))$(LIBS_MPI)
 endif
-PACKAGES_TEST = libcunit1-dev python3-numpy python3-h5py
+PACKAGES_TEST = libcunit1-dev python3-numpy python3-h5py gnuplot-nox
 PACKAGES_CHECK = clang libclang-rt-dev valgrind
 
 define install_missing

@@ -64,6 +64,11 @@ test-runs: $(BUILD)/muonspec | $(BUILD)/packages-test
 test-bad-input: $(BUILD)/muonspec | $(BUILD)/packages-test
 	@$(PYTHON) tests/bad_input.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"
 
+.PHONY: test-figures
+test: test-figures
+test-figures: $(BUILD)/muonspec | $(BUILD)/packages-test
+	@$(PYTHON) tests/figures.py $(BUILD)/muonspec notebooks-data/example
+
 .PHONY: test-train
 test-train: $(BUILD)/muontrain $(BUILD)/muonspec | $(BUILD)/packages-test
 	@$(PYTHON) tests/train.py $(BUILD)/muontrain $(BUILD)/muonspec

@@ -30,6 +30,8 @@ static const verb_spec verbs[] = {
      1, INT_MAX, true, run_risk},
     {"forward", VERB_FORWARD, "CKPT", "Activations, logits and loss on tokens, in float32 and bf16",
      1, 1, true, run_forward},
+    {"plot", VERB_PLOT, "X [Y]", "Figures of a checkpoint, a run, or two of them, by gnuplot", 1, 2,
+     true, run_plot},
 };
 
 enum { VERBS = sizeof verbs / sizeof *verbs };

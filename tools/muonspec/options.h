@@ -23,6 +23,8 @@ typedef struct tool_options {
 	int color;    /* when */
 	int changes;  /* mspec_change_method */
 	int pairing;  /* mspec_pairing */
+	int figure_format; /* picture_kind */
+	bool keep_script;
 	const char *step_regex;
 	bool watch, no_store;
 	double interval, idle; /* seconds; idle NaN: for ever */
@@ -47,6 +49,9 @@ enum verb_bit {
 	VERB_FORWARD = 32,
 	VERB_TRACK = 64,
 	VERB_COMPARE = 128,
+	VERB_PLOT = 1024,
+	VERB_REPORT = 2048,
+	VERB_FIGURES = VERB_PLOT | VERB_REPORT,
 	VERB_RUNS = VERB_TRACK | VERB_COMPARE,
 	VERB_MATRICES = VERB_LS | VERB_ANALYZE | VERB_RISK | VERB_RUNS,
 	VERB_REPORTS = VERB_MATRICES | VERB_FORWARD,

@@ -1,0 +1,39 @@
+/* The figures of a subject. */
+#ifndef MUONSPEC_TOOL_FIGURES_H
+#define MUONSPEC_TOOL_FIGURES_H
+
+#include "figure.h"
+#include "subject.h"
+
+/* Spectra by kind of matrix, heat maps of the metrics (registry indices) over layer and kind, and
+ * the histogram of entropies against the Gaussian baseline. MUON_E_MEMORY. */
+int figures_of_weights(figure_list *list, const subject *s, const size_t *metrics, size_t count,
+                       muon_error *err);
+
+/* Of a run, or two: growth with its projection and bf16's limits, entropy by group, update RMS.
+ * Nothing for single checkpoints. MUON_E_MEMORY. */
+int figures_of_steps(figure_list *list, const subject *s, muon_error *err);
+
+/* All of them, with heat maps of `metrics`, or of the usual ones if there are none. */
+int figures_make(figure_list *list, const subject *s, const size_t *metrics, size_t count,
+                 muon_error *err);
+
+/* The RMS from which on half a bf16 step is `share` of a change of `increment` or more: the least
+ * power of two that is. */
+double precision_limit(double increment, double share);
+
+/* What both files draw: a grid of panels, `columns` wide at most, each with its title in a script
+ * of its own; margins and labels are set here. Returns false when out of memory. */
+typedef struct panel_grid {
+	figure *figure;
+	int columns, rows, count, next;
+} panel_grid;
+enum { PANEL_COLUMNS = 3, PANEL_ROWS = 3, PANELS = PANEL_COLUMNS * PANEL_ROWS };
+int panel_width(int count);  /* of the figure, pixels */
+int panel_height(int count);
+void panels_begin(panel_grid *grid, figure *f, int count, const char *x, const char *y,
+                  bool colorbox);
+void panels_next(panel_grid *grid, const char *title);
+void panels_end(panel_grid *grid);
+
+#endif
