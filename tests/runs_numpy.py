@@ -147,7 +147,7 @@ def check_numbers(folder, run):
 
 
 def check_compare(a, b, runs):
-    done = subprocess.run([MUONSPEC, "compare", "--format", "json", "--no-store", "--label", "muon",
+    done = subprocess.run([MUONSPEC, "compare", "-q", "--format", "json", "--no-store", "--label", "muon",
                            "--label", "adamw", a, b], stdout=subprocess.PIPE, text=True)
     check(done.returncode == 0, "compare")
     report = json.loads(done.stdout)
