@@ -147,8 +147,8 @@ def check_numbers(folder, run):
 
 
 def check_compare(a, b, runs):
-    done = subprocess.run([MUONSPEC, "compare", "-q", "--format", "json", "--no-store", "--label", "muon",
-                           "--label", "adamw", a, b], stdout=subprocess.PIPE, text=True)
+    done = subprocess.run([MUONSPEC, "compare", "-q", "--format", "json", "--no-store", "--label",
+                           "muon", "--label", "adamw", a, b], stdout=subprocess.PIPE, text=True)
     check(done.returncode == 0, "compare")
     report = json.loads(done.stdout)
     check(report["labels"] == ["muon", "adamw"], "labels")

@@ -21,10 +21,11 @@ int mspec_run_files_find(mspec_run_files *files, const char *const *arguments, s
 			 muon_error *err);
 void mspec_run_files_release(mspec_run_files *files);
 
-/* Steps that the names of checkpoints say, NaN where they say none. `regex` (POSIX extended): the
- * number that its first group, or else the whole, matches. Without: the number after a word such as
- * "step" or "epoch" where there is one, else the first number in which the names differ, or the only
- * one of a single name; of names that are all the same, the folder's. MUON_E_USAGE for a bad expression, MUON_E_MEMORY. */
+/* Steps that the names of checkpoints say, NaN where they say none. `regex` (POSIX extended, on the
+ * whole path): the number that its first group, or else the whole, matches. Without: the number
+ * after a word such as "step" or "epoch" where there is one, else the first number in which the
+ * names differ, or the only one of a single name; of names that are all the same, the folder's.
+ * MUON_E_USAGE for a bad expression, MUON_E_MEMORY. */
 int mspec_run_steps(double *steps, const char *const *paths, size_t count, const char *regex,
 		    muon_error *err);
 
