@@ -303,8 +303,9 @@ MUON_API bool muon_blas_has_room(int threads, double bytes);
 
 /* GFLOP/s of float32 products of 1024 x 1024 matrices, one on each of `threads` threads at a time
  * (BLAS itself at one): what this machine can reach. The best of a few trials, about a quarter of a
- * second; 0 when out of memory. */
-MUON_API double muon_sgemm_rate(int threads);
+ * second; 0 when out of memory. *processor_rate (may be NULL) is the same by processor time, for
+ * machines that are shared with others. */
+MUON_API double muon_sgemm_rate(int threads, double *processor_rate);
 
 /* Make BLAS use one thread in this process: parallelism is over matrices (see design rules). */
 MUON_API void muon_blas_single_thread(void);

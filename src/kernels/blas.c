@@ -45,32 +45,53 @@ void muon_blas_single_thread(void)
 
 enum { RATE_SIZE = 1024, RATE_TRIALS = 4 };
 
-/* The product of one thread: c = a b, of three matrices one behind another. */
+typedef struct rate_trial {
+	float *matrices;  /* three a thread */
+	double *seconds;  /* a thread's processor time */
+} rate_trial;
+
+/* The product of one thread: c = a b. */
 static bool multiply_once(void *state, size_t task, int worker)
 {
 	const size_t area = (size_t)RATE_SIZE * RATE_SIZE;
-	float *a = (float *)state + 3 * area * task;
+	const rate_trial *trial = state;
+	float *a = trial->matrices + 3 * area * task;
+	double started = muon_thread_seconds();
 	(void)worker;
 	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, RATE_SIZE, RATE_SIZE, RATE_SIZE, 1, a,
 	            RATE_SIZE, a + area, RATE_SIZE, 0, a + 2 * area, RATE_SIZE);
+	trial->seconds[task] = muon_thread_seconds() - started;
 	return true;
 }
 
-double muon_sgemm_rate(int threads)
+/* Best rates of a few trials. */
+static void try_products(rate_trial *trial, int threads, double *rate, double *processor_rate)
 {
-	const size_t area = (size_t)RATE_SIZE * RATE_SIZE, count = 3 * area * (size_t)threads;
-	float *matrices = muon_alloc_aligned(count, sizeof *matrices);
-	double best = 0;
-	if (!matrices)
-		return 0;
-	for (size_t i = 0; i < count; i++)
-		matrices[i] = (float)(i % 17) / 16;
-	for (int trial = 0; trial < RATE_TRIALS; trial++) {
-		double started = muon_seconds();
-		muon_pool_run(threads, (size_t)threads, multiply_once, matrices);
-		double rate = 2.0 * RATE_SIZE * (double)area * threads / (muon_seconds() - started);
-		best = rate > best ? rate : best;
+	const double flops = 2.0 * RATE_SIZE * RATE_SIZE * RATE_SIZE * threads / 1e9;
+	for (int i = 0; i < RATE_TRIALS; i++) {
+		double started = muon_seconds(), busy = 0;
+		muon_pool_run(threads, (size_t)threads, multiply_once, trial);
+		double passed = muon_seconds() - started;
+		for (int t = 0; t < threads; t++)
+			busy += trial->seconds[t] / threads;
+		*rate = flops / passed > *rate ? flops / passed : *rate;
+		*processor_rate = flops / busy > *processor_rate ? flops / busy : *processor_rate;
 	}
-	muon_free_aligned(matrices);
-	return best / 1e9;
+}
+
+double muon_sgemm_rate(int threads, double *processor_rate)
+{
+	const size_t count = (size_t)3 * RATE_SIZE * RATE_SIZE * (size_t)threads;
+	double rate = 0, by_processor = 0;
+	rate_trial trial = {.matrices = muon_alloc_aligned(count, sizeof *trial.matrices),
+	                    .seconds = muon_alloc((size_t)threads, sizeof *trial.seconds)};
+	for (size_t i = 0; trial.matrices && i < count; i++)
+		trial.matrices[i] = (float)(i % 17) / 16;
+	if (trial.matrices && trial.seconds)
+		try_products(&trial, threads, &rate, &by_processor);
+	muon_free_aligned(trial.matrices);
+	muon_free(trial.seconds);
+	if (processor_rate)
+		*processor_rate = by_processor;
+	return rate;
 }

@@ -96,7 +96,7 @@ static void report_cost(const trainer *t)
 void report_start(trainer *t)
 {
 	if (!t->options->quiet) { /* all ranks at a time, as they will compute */
-		t->sgemm_rate = muon_sgemm_rate(t->threads);
+		t->sgemm_rate = muon_sgemm_rate(t->threads, &t->sgemm_processor_rate);
 		if (t->comm)
 			muon_comm_sum(t->comm, &t->sgemm_rate, 1, NULL);
 	}
@@ -142,7 +142,8 @@ void report_step(trainer *t)
 /* ---- at the end ---------------------------------------------------------------------------- */
 
 typedef struct summary {
-	double tokens, tokens_per_second, gflops, share_of_sgemm, optimizer_share;
+	double tokens, tokens_per_second, gflops, optimizer_share;
+	double share_of_sgemm, processor_share; /* the latter by processor time */
 	double expert_load_min, expert_load_max; /* on the held-out text */
 	char *checkpoint;
 } summary;
@@ -174,6 +175,11 @@ static summary summarize(const trainer *t)
 	    steps * (double)(t->options->batch * t->options->length) / t->step_seconds;
 	s.gflops = steps * step_flops(t) / t->step_seconds / 1e9;
 	s.share_of_sgemm = t->sgemm_rate > 0 ? s.gflops / t->sgemm_rate : NAN;
+	/* a rank does its part of the flops, in its threads' time */
+	double busy_rate = steps * step_flops(t) / t->ranks / 1e9 /
+	                   (t->processor_seconds / t->threads);
+	s.processor_share =
+	    t->sgemm_processor_rate > 0 ? busy_rate / t->sgemm_processor_rate : NAN;
 	s.optimizer_share = t->optimizer_seconds / t->step_seconds;
 	s.checkpoint = t->saved_step < 0 ? NULL : folder_checkpoint(t->options->out, t->saved_step);
 	summarize_loads(t, &s);
@@ -201,6 +207,7 @@ static int print_json(const trainer *t, const summary *s, muon_error *err)
 	json_put(object, "sgemm_gflops",
 	         number_or_null(t->sgemm_rate > 0 ? t->sgemm_rate : NAN));
 	json_put(object, "share_of_sgemm", number_or_null(s->share_of_sgemm));
+	json_put(object, "processor_share_of_sgemm", number_or_null(s->processor_share));
 	json_put(object, "optimizer_share", number_or_null(s->optimizer_share));
 	json_put(object, "expert_load_min", number_or_null(s->expert_load_min));
 	json_put(object, "expert_load_max", number_or_null(s->expert_load_max));
@@ -220,8 +227,8 @@ static void print_table(const trainer *t, const summary *s)
 		printf("speed       %.0f tokens/s, %.1f GFLOP/s in the model", s->tokens_per_second,
 		       s->gflops);
 		if (t->sgemm_rate > 0)
-			printf(", %.0f %% of sgemm's %.0f", 100 * s->share_of_sgemm,
-			       t->sgemm_rate);
+			printf(", %.0f %% of sgemm's %.0f (%.0f %% by processor time)",
+			       100 * s->share_of_sgemm, t->sgemm_rate, 100 * s->processor_share);
 		printf("\noptimizer   %.1f %% of the time\n", 100 * s->optimizer_share);
 	}
 	if (!isnan(s->expert_load_min))

@@ -160,7 +160,7 @@ static int update(trainer *t, muon_error *err)
 
 static int take_step(trainer *t, muon_error *err)
 {
-	double started = muon_seconds(), computed;
+	double started = muon_seconds(), busy = muon_processor_seconds(), computed;
 	batch_sums *sums;
 	log_row_clear(&t->row, t->step + 1);
 	t->row.lr = muon_schedule_lr(&t->schedule, t->step);
@@ -185,6 +185,7 @@ static int take_step(trainer *t, muon_error *err)
 	t->step++;
 	note_statistics(t);
 	note_time(t, muon_seconds() - started, muon_seconds() - computed);
+	t->processor_seconds += muon_processor_seconds() - busy;
 	return MUON_OK;
 }
 

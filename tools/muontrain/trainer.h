@@ -39,7 +39,9 @@ typedef struct trainer {
 	/* since this process began */
 	int64_t started_at;
 	double step_seconds, optimizer_seconds;
+	double processor_seconds;      /* of the steps, of all threads of this rank */
 	double sgemm_rate;             /* GFLOP/s on all threads of all ranks; 0: not measured */
+	double sgemm_processor_rate;   /* the same by processor time, of this rank */
 	progress_line progress;
 } trainer;
 
