@@ -109,6 +109,8 @@ def main():
     check_lost_rank(COMMUNICATOR, 'exit', [7], 'Exit code:    7')
     check_lost_rank(COMMUNICATOR, 'leave', [4, 5],
                     'rank 2 has left the run, while rank 0 waits for it')
+    check_lost_rank(COMMUNICATOR, 'memory', [5],
+                    'rank 2 has left the run, while rank 0 waits for it')
     # mpirun's own message of it is now and then lost in Open MPI 4.1
     check_lost_rank(COMMUNICATOR, 'abort', [7], 'the last rank gives up')
     check_lost_rank(OPTIMIZER, 'kill', [128 + 9], 'rank 2 with PID')

@@ -55,8 +55,8 @@ static bool started_here;
 typedef struct mpi_state {
 	MPI_Comm comm;
 	int rank, size;
-	uint64_t operations; /* begun */
-	bool failed;
+	uint64_t operations; /* that this rank has done its part of */
+	bool failed;         /* nothing goes on after that */
 	uint64_t *left;      /* operations that a rank took part in before it left */
 	MPI_Request *requests;
 	MPI_Status *statuses;
@@ -152,6 +152,16 @@ static int wait_all(mpi_state *s, muon_error *err)
 
 /* ---- operations ----------------------------------------------------------------------------- */
 
+/* After a failure ranks are at different places: what one sends would be taken for another thing.
+ */
+static int can_go_on(const mpi_state *s, muon_error *err)
+{
+	if (s->failed)
+		return muon_fail(err, MUON_E_COMMUNICATION, NULL,
+				 "rank %d: communication has failed before", s->rank);
+	return MUON_OK;
+}
+
 static int reserve(mpi_state *s, size_t count, muon_error *err)
 {
 	if (count <= (size_t)s->capacity)
@@ -201,8 +211,10 @@ static int mpi_exchange(void *state, const muon_exchange *e, muon_error *err)
 	for (int r = 0; r < s->size; r++)
 		if (r != s->rank)
 			count += pieces(e->send_bytes[r]) + pieces(e->receive_bytes[r]);
-	s->operations++;
-	int code = reserve(s, count, err);
+	int code = can_go_on(s, err);
+	if (!code)
+		code = reserve(s, count, err);
+	s->failed |= code != MUON_OK;
 	if (code)
 		return code;
 	int mpi_code = MPI_SUCCESS;
@@ -217,6 +229,7 @@ static int mpi_exchange(void *state, const muon_exchange *e, muon_error *err)
 		mpi_code = post(s, false, (char *)(uintptr_t)e->send + e->send_offset[to],
 				e->send_bytes[to], to);
 	}
+	s->operations += !mpi_code;
 	code = mpi_code ? mpi_failure(mpi_code, "exchange data", err) : wait_all(s, err);
 	if (code)
 		drop_requests(s);
@@ -227,11 +240,9 @@ static int mpi_exchange(void *state, const muon_exchange *e, muon_error *err)
 
 static int wait_collective(mpi_state *s, int mpi_code, const char *doing, muon_error *err)
 {
-	if (mpi_code)
-		return mpi_failure(mpi_code, doing, err);
 	s->expected[0] = -1;
 	s->count = 1;
-	const int code = wait_all(s, err);
+	const int code = mpi_code ? mpi_failure(mpi_code, doing, err) : wait_all(s, err);
 	s->count = 0;
 	s->failed |= code != MUON_OK;
 	return code;
@@ -240,8 +251,11 @@ static int wait_collective(mpi_state *s, int mpi_code, const char *doing, muon_e
 static int mpi_barrier(void *state, muon_error *err)
 {
 	mpi_state *s = state;
-	s->operations++;
+	int code = can_go_on(s, err);
+	if (code)
+		return code;
 	const int mpi_code = MPI_Ibarrier(s->comm, &s->requests[0]);
+	s->operations += !mpi_code;
 	return wait_collective(s, mpi_code, "wait for all ranks", err);
 }
 
@@ -249,8 +263,8 @@ static int mpi_broadcast(void *state, void *data, size_t bytes, int root, muon_e
 {
 	mpi_state *s = state;
 	char *from = data;
-	int code = MUON_OK;
-	s->operations++;
+	int code = can_go_on(s, err);
+	s->operations += !code;
 	while (!code && bytes) {
 		const size_t some = bytes < longest ? bytes : longest;
 		const int mpi_code =
