@@ -25,7 +25,8 @@ MUON_API int muon_comm_create_self(muon_comm **out, muon_error *err);
  *
  * No failure is a hang: a rank that is killed, exits without muon_comm_destroy or calls
  * muon_comm_abort takes the others down with a message of mpirun's; if it destroys its communicator
- * while others go on, their next operation fails with MUON_E_COMMUNICATION. */
+ * while others go on, their next operation fails with MUON_E_COMMUNICATION. So do all operations
+ * after one that failed so. */
 MUON_API int muon_comm_create_mpi(muon_comm **out, int *argc, char ***argv, muon_error *err);
 
 /* Waits until all ranks do so. Ends MPI if muon_comm_create_mpi started it; MPI can't be started again
@@ -106,8 +107,9 @@ typedef struct muon_distributed_options {
 } muon_distributed_options;
 
 /* As muon_optimizer_create, over all ranks of `comm`, which must outlive the optimizer. Parameters
- * must be the same on every rank (names and shapes are compared). Collective, as are step, save,
- * load, set_statistics and qk_clip then. gradient buffers are read; each step sums them over ranks
+ * must be the same on every rank (names and shapes are compared), their values too, which are not:
+ * broadcast them first. Collective, as are step, save, load, set_statistics and qk_clip then: with
+ * the same arguments on all ranks (MUON_E_ARGUMENT otherwise, on all). gradient buffers are read; each step sums them over ranks
  * in a fixed order. Values are float32 or bf16. */
 MUON_API int muon_optimizer_create_distributed(muon_optimizer **out, const muon_options *options,
                                                const muon_parameter *parameters, size_t count,

@@ -70,7 +70,8 @@ typedef enum muon_rule { MUON_RULE_MUON, MUON_RULE_ADAMW } muon_rule;
 
 /* How a tensor of rank >= 3 is a set of matrices. */
 typedef enum muon_stack {
-	MUON_STACK_AUTO,        /* rank 3: EXPERTS; rank 4 and 5: CONVOLUTION */
+	MUON_STACK_AUTO,        /* rank 3: EXPERTS (say so of a 1-D convolution that it is one);
+	                           rank 4 and 5: CONVOLUTION */
 	MUON_STACK_EXPERTS,     /* [E, out, in]: E independent matrices (leading dims multiplied) */
 	MUON_STACK_CONVOLUTION  /* [out, in, kh, kw]: one matrix out x (in kh kw) */
 } muon_stack;
@@ -86,7 +87,7 @@ typedef struct muon_parameter {
 	                                for reference, orthogonalised in float64 always */
 	void *values;
 	muon_dtype gradient_dtype;   /* MUON_F32 or MUON_BF16; MUON_F64 with MUON_F64 values */
-	const void *gradient;        /* same shape; never written to */
+	const void *gradient;        /* same shape; never written to; apart from all values */
 	muon_role role;
 	muon_stack stack;
 	int heads;                   /* > 1: each matrix is so many equal blocks of rows,
@@ -149,7 +150,8 @@ typedef struct muon_options {
 	double beta1, beta2, eps;
 	double adamw_weight_decay;
 	/* both */
-	int threads;                     /* workers over matrices; 0: one per processor */
+	int threads;                     /* workers over matrices, at most 64; 0: one per
+	                                    processor */
 	unsigned statistics;             /* MUON_STATISTICS_* */
 } muon_options;
 
@@ -168,8 +170,8 @@ typedef struct muon_optimizer muon_optimizer;
 /* Make an optimizer over `count` parameters. Everything that steps need is allocated here. Steps
  * set BLAS to one thread in this process: the optimizer's own are over matrices.
  * MUON_E_USAGE for options or parameters that make no sense (empty or repeated names, shapes that
- * don't fit `heads` or `splits`, a NULL buffer, values that overlap another's: tied weights are one
- * parameter), naming the parameter; MUON_E_UNSUPPORTED for a precision that isn't there;
+ * don't fit `heads` or `splits`, a NULL buffer, values that overlap a gradient or another's values:
+ * tied weights are one parameter), naming the parameter; MUON_E_UNSUPPORTED for a precision that isn't there;
  * MUON_E_MEMORY. */
 MUON_API int muon_optimizer_create(muon_optimizer **out, const muon_options *options,
                                    const muon_parameter *parameters, size_t count,
@@ -179,7 +181,8 @@ MUON_API void muon_optimizer_destroy(muon_optimizer **optimizer);
 
 /* One step with learning rate lr (see muon_schedule_lr). A NaN or Inf in a gradient, or a moment
  * that would overflow, is MUON_E_NONFINITE with the parameter's name: nothing has been changed
- * then, nor for MUON_E_ARGUMENT (lr is negative, or not finite). After any other code the step may
+ * then, nor for MUON_E_ARGUMENT (lr is negative, not finite, or not the same on all ranks). A step
+ * so large that weights overflow is not refused: the next gradient will tell. After any other code the step may
  * have ended half-way, and further ones are refused until a state is loaded. Same bits for any
  * number of threads. Allocates nothing, but for the records that oneDNN keeps where it multiplies. */
 MUON_API int muon_optimizer_step(muon_optimizer *optimizer, double lr, muon_error *err);
@@ -233,11 +236,13 @@ typedef int (*muon_state_fn)(void *context, const muon_state_tensor *tensor, muo
 
 /* Hand out the state, tensor by tensor, in the order of the parameters. In a distributed run all
  * ranks call it, and `put` is called on rank 0 alone, with whole tensors. Together with
- * muon_optimizer_steps this is all that a run needs to go on with the same bits, on any number of
- * ranks. mspec_training_save of muonspec/training.h writes it into a checkpoint. */
+ * muon_optimizer_steps and the values of parameters without a master, which are the caller's, this
+ * is all that a run needs to go on with the same bits, on any number of ranks. mspec_training_save of muonspec/training.h writes it into a checkpoint. */
 MUON_API int muon_optimizer_save(muon_optimizer *optimizer, muon_state_fn put, void *context,
                                  muon_error *err);
-/* The way back: `get` fills every tensor (called on rank 0 alone). On failure the optimizer is as
+/* The way back: `get` fills every tensor (called on rank 0 alone); `steps` is the same on all
+ * ranks. tensor->name and its shape are what the optimizer has: compare them with what was saved,
+ * for a state of other parameters is not noticed otherwise. On failure the optimizer is as
  * before; MUON_E_NONFINITE for NaN or Inf in a tensor, MUON_E_FORMAT for a negative second moment.
  * bf16 values are set from their masters. */
 MUON_API int muon_optimizer_load(muon_optimizer *optimizer, muon_state_fn get, void *context,
@@ -282,7 +287,7 @@ typedef struct muon_qk_layer {
  * head is scaled for the largest logit of its group and each query head makes up the rest. Masters
  * of bf16 parameters are scaled too. Negative and NaN logits clip nothing; an infinite one is
  * MUON_E_NONFINITE. *clipped (may be NULL) receives how many heads were. Distributed: each rank
- * brings the largest logits that it has seen. MUON_E_USAGE where a parameter is not a matrix of
+ * brings the largest logits that it has seen, and the rest is the same on all. MUON_E_USAGE where a parameter is not a matrix of
  * such heads, MUON_E_ARGUMENT; nothing has been changed then. */
 MUON_API int muon_optimizer_qk_clip(muon_optimizer *optimizer, const muon_qk_layer *layer,
                                     const double *max_logits, double threshold, double alpha,

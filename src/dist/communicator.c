@@ -47,8 +47,8 @@ int muon_comm_create_mpi(muon_comm **out, int *argc, char ***argv, muon_error *e
 	int code = muon_comm_mpi_backend(&started, argc, argv, err);
 	if (code)
 		return code;
-	code = muon_comm_create(out, started.backend, started.state, started.rank, started.size,
-				err);
+	code =
+	    muon_comm_create(out, started.backend, started.state, started.rank, started.size, err);
 	if (code)
 		started.backend->destroy(started.state);
 	return code;
@@ -56,7 +56,7 @@ int muon_comm_create_mpi(muon_comm **out, int *argc, char ***argv, muon_error *e
 
 void muon_comm_destroy(muon_comm **comm)
 {
-	muon_comm *c = *comm;
+	muon_comm *c = comm ? *comm : NULL;
 	if (!c)
 		return;
 	if (c->backend)

@@ -10,12 +10,24 @@ static bool is_one_process(const muon_optimizer *o)
 
 int muon_optim_agree(const muon_optimizer *o, int code, muon_error *err)
 {
+	return muon_optim_agree_on(o, code, 0, "nothing", err);
+}
+
+int muon_optim_agree_on(const muon_optimizer *o, int code, double x, const char *what,
+			muon_error *err)
+{
+	double most[] = {-(double)code, code ? 0 : x, code ? 0 : -x};
 	if (is_one_process(o))
 		return code;
-	const int worst = muon_comm_agree(o->comm, code);
+	const int failure = muon_comm_max(o->comm, most, sizeof most / sizeof *most, err);
+	if (failure)
+		return failure;
+	const int worst = -(int)most[0];
 	if (worst && !code)
 		return muon_fail(err, worst, NULL, "another rank failed: %s",
 				 muon_error_text(worst));
+	if (!worst && most[1] != -most[2])
+		return muon_fail(err, MUON_E_ARGUMENT, NULL, "ranks differ in %s", what);
 	return worst;
 }
 
@@ -55,6 +67,11 @@ static hash add_number(hash h, double x)
 
 static const hash seed = 2166136261u;
 
+double muon_optim_hash(const double *x, size_t count)
+{
+	return add_bytes(seed, x, count * sizeof *x);
+}
+
 static hash hash_parameter(const muon_optim_parameter *p)
 {
 	const muon_parameter *g = &p->given;
@@ -65,6 +82,7 @@ static hash hash_parameter(const muon_optim_parameter *p)
 		h = add_number(h, (double)g->splits[i]);
 	h = add_number(h, p->rule);
 	h = add_number(h, (double)p->block_count);
+	h = add_number(h, (double)p->rows);
 	h = add_number(h, g->dtype);
 	h = add_number(h, g->gradient_dtype);
 	return add_number(h, p->decay);
@@ -92,9 +110,7 @@ static hash hash_options(const muon_optimizer *o)
 	    o->distributed.gather_dtype,
 	    o->distributed.gradient_factor,
 	};
-	hash h = seed;
-	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-		h = add_number(h, numbers[i]);
+	const hash h = add_bytes(seed, numbers, sizeof numbers);
 	return add_bytes(h, o->coefficients.step,
 			 (size_t)o->coefficients.steps * sizeof *o->coefficients.step);
 }

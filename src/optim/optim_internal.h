@@ -176,11 +176,19 @@ void muon_optim_release_plans(muon_optimizer *o);
 int muon_optim_make_workers(muon_optimizer *o, unsigned statistics, muon_error *err);
 
 int muon_optim_out_of_memory(const char *where, muon_error *err);
+/* MUON_E_USAGE where there is none: its creation has failed. */
+int muon_optim_need(const muon_optimizer *o, muon_error *err);
 
 /* ---- what ranks agree on: agreement.c; with one process there is nobody to ask ------------- */
 
 /* The worst code of all ranks; those that did not fail say that another did. */
 int muon_optim_agree(const muon_optimizer *o, int code, muon_error *err);
+/* The same, and MUON_E_ARGUMENT unless all ranks have the same x, which is finite or comes with a
+ * code. */
+int muon_optim_agree_on(const muon_optimizer *o, int code, double x, const char *what,
+			muon_error *err);
+/* One number of many, for that. */
+double muon_optim_hash(const double *x, size_t count);
 /* MUON_E_USAGE unless all ranks have the same options and parameters. */
 int muon_optim_compare_ranks(const muon_optimizer *o, muon_error *err);
 /* The first parameter that any rank found bad. */

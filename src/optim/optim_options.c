@@ -2,6 +2,7 @@
 #include "optim/optim_internal.h"
 
 #include "base/pool.h"
+#include "base/text.h"
 
 #include <math.h>
 
@@ -74,13 +75,17 @@ static int check_precision(muon_precision precision, muon_error *err)
 
 static int choose_coefficients(muon_coefficients *c, const muon_options *p, muon_error *err)
 {
+	char name[64];
 	if (!p->coefficients == !p->custom_coefficients)
 		return refuse(err,
 			      "give coefficients, or custom_coefficients with coefficients NULL");
-	if (p->coefficients && muon_coefficients_named(c, p->coefficients, p->ns_steps))
+	if (p->ns_steps < 0 || p->ns_steps > MUON_NS_MAX_STEPS)
 		return muon_fail(err, MUON_E_USAGE, NULL,
-				 "optimizer options: no coefficients '%.40s' for %d steps",
-				 p->coefficients, p->ns_steps);
+				 "optimizer options: ns_steps %d is not 0 to %d", p->ns_steps,
+				 MUON_NS_MAX_STEPS);
+	if (p->coefficients && muon_coefficients_named(c, p->coefficients, p->ns_steps))
+		return muon_fail(err, MUON_E_USAGE, NULL, "optimizer options: no coefficients '%s'",
+				 muon_escape(name, sizeof name, p->coefficients));
 	if (p->custom_coefficients) {
 		if (p->ns_steps && p->ns_steps != p->custom_coefficients->steps)
 			return refuse(err, "ns_steps differs from the custom coefficients' steps");

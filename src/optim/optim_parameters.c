@@ -42,8 +42,6 @@ static int check_types(const muon_parameter *p, muon_error *err)
 		return refuse(p, err, "the gradient must be float32 or bf16");
 	if (!p->values || !p->gradient)
 		return refuse(p, err, p->values ? "its gradient is NULL" : "its values are NULL");
-	if (p->values == p->gradient)
-		return refuse(p, err, "values and gradient are the same buffer");
 	return MUON_OK;
 }
 
@@ -186,37 +184,60 @@ static int check_names(const muon_optimizer *o, muon_error *err)
 
 /* ---- buffers -------------------------------------------------------------------------------- */
 
-static const muon_parameter *given(const void *item)
+typedef struct buffer {
+	const muon_parameter *parameter;
+	uintptr_t begin, end;
+	bool is_gradient;
+} buffer;
+
+static int compare_buffers(const void *a, const void *b)
 {
-	const muon_optim_parameter *const *p = item;
-	return &(*p)->given;
+	const buffer *x = a, *y = b;
+	return x->begin != y->begin ? (x->begin < y->begin ? -1 : 1)
+				    : (int)y->is_gradient - (int)x->is_gradient;
 }
 
-static int compare_values(const void *a, const void *b)
+static buffer buffer_of(const muon_optim_parameter *p, bool is_gradient)
 {
-	const uintptr_t x = (uintptr_t)given(a)->values, y = (uintptr_t)given(b)->values;
-	return x < y ? -1 : x > y;
+	const muon_parameter *g = &p->given;
+	const uintptr_t begin = (uintptr_t)(is_gradient ? g->gradient : g->values);
+	const size_t size = muon_dtype_size(is_gradient ? g->gradient_dtype : g->dtype);
+	return (buffer){g, begin, begin + (size_t)p->elements * size, is_gradient};
 }
 
-/* Tied weights are one parameter: two would be moved twice. */
+static int refuse_overlap(const buffer *b, const buffer *before, muon_error *err)
+{
+	const bool swaps = b->is_gradient; /* then `before` has the values */
+	const buffer *values = swaps ? before : b, *other = swaps ? b : before;
+	char name[128];
+	return muon_fail(err, MUON_E_USAGE, values->parameter->name,
+			 "parameter: its values overlap %s of %s",
+			 other->is_gradient ? "the gradient" : "those",
+			 muon_escape(name, sizeof name, other->parameter->name));
+}
+
+/* What is read of one buffer must not have been written to as another. Values have one owner: tied
+ * weights are one parameter, or they would be moved twice. Gradients are only read, and may overlap
+ * each other. */
 static int check_overlap(const muon_optimizer *o, muon_error *err)
 {
-	const muon_optim_parameter **list = muon_alloc(o->count, sizeof *list);
+	const size_t count = 2 * o->count;
+	buffer *list = muon_alloc(count, sizeof *list);
+	const buffer *values = NULL, *gradient = NULL; /* that end last, of those before */
 	int code = MUON_OK;
 	if (!list)
 		return muon_optim_out_of_memory(NULL, err);
-	for (size_t i = 0; i < o->count; i++)
-		list[i] = &o->parameters[i];
-	qsort(list, o->count, sizeof *list, compare_values);
-	for (size_t i = 1; !code && i < o->count; i++) {
-		const muon_optim_parameter *before = list[i - 1];
-		const size_t bytes =
-		    (size_t)before->elements * muon_dtype_size(before->given.dtype);
-		char name[128];
-		if ((uintptr_t)list[i]->given.values - (uintptr_t)before->given.values < bytes)
-			code = muon_fail(err, MUON_E_USAGE, list[i]->given.name,
-					 "parameter: its values overlap those of %s",
-					 muon_escape(name, sizeof name, before->given.name));
+	for (size_t i = 0; i < count; i++)
+		list[i] = buffer_of(&o->parameters[i / 2], i % 2);
+	qsort(list, count, sizeof *list, compare_buffers);
+	for (size_t i = 0; !code && i < count; i++) {
+		const buffer *b = &list[i], **last = b->is_gradient ? &gradient : &values;
+		if (values && values->end > b->begin)
+			code = refuse_overlap(b, values, err);
+		else if (!b->is_gradient && gradient && gradient->end > b->begin)
+			code = refuse_overlap(b, gradient, err);
+		if (!*last || (*last)->end < b->end)
+			*last = b;
 	}
 	muon_free(list);
 	return code;

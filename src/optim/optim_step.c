@@ -51,7 +51,9 @@ int muon_optimizer_step(muon_optimizer *o, double lr, muon_error *err)
 {
 	const double begin = muon_seconds();
 	double start = begin;
-	int code = muon_optim_agree(o, can_step(o, lr, err), err);
+	int code = muon_optim_need(o, err);
+	if (!code)
+		code = muon_optim_agree_on(o, can_step(o, lr, err), lr, "the learning rate", err);
 	if (code)
 		return code;
 	muon_blas_single_thread();

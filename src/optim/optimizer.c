@@ -8,6 +8,11 @@ int muon_optim_out_of_memory(const char *where, muon_error *err)
 	return muon_fail(err, MUON_E_MEMORY, where, "out of memory");
 }
 
+int muon_optim_need(const muon_optimizer *o, muon_error *err)
+{
+	return o ? MUON_OK : muon_fail(err, MUON_E_USAGE, NULL, "there is no optimizer (NULL)");
+}
+
 /* What makes sense by itself, then who owns what and the room for it. */
 static int describe(muon_optimizer *o, const muon_options *options,
 		    const muon_parameter *parameters, size_t count, muon_error *err)
@@ -107,10 +112,10 @@ int muon_optimizer_create_distributed(muon_optimizer **out, const muon_options *
 
 void muon_optimizer_destroy(muon_optimizer **optimizer)
 {
-	muon_optimizer *o = *optimizer;
-	*optimizer = NULL;
+	muon_optimizer *o = optimizer ? *optimizer : NULL;
 	if (!o)
 		return;
+	*optimizer = NULL;
 	muon_optim_release_plans(o);
 	muon_optim_release_exchanges(o);
 	muon_free(o->parameters);
@@ -148,10 +153,21 @@ void muon_optimizer_seconds(const muon_optimizer *o, muon_step_seconds *seconds)
 int muon_optimizer_set_statistics(muon_optimizer *o, unsigned statistics, muon_error *err)
 {
 	const unsigned known = MUON_STATISTICS_ORTHOGONALITY | MUON_STATISTICS_REACH;
+	int code = muon_optim_need(o, err);
+	if (code)
+		return code;
 	if (statistics & ~known)
-		return muon_fail(err, MUON_E_USAGE, NULL, "unknown statistics");
-	int code = muon_optim_agree(o, muon_optim_make_workers(o, statistics, err), err);
-	if (!code)
-		o->options.statistics = statistics;
-	return code;
+		code = muon_fail(err, MUON_E_USAGE, NULL, "unknown statistics");
+	code = muon_optim_agree_on(o, code, statistics, "the statistics", err);
+	/* room for what was asked before, too: another rank may have none, and all stays as it was
+	 */
+	const unsigned either = statistics | o->options.statistics;
+	if (!code && either != o->options.statistics)
+		code = muon_optim_agree(o, muon_optim_make_workers(o, either, err), err);
+	if (code)
+		return code;
+	o->options.statistics = statistics;
+	if (either != statistics) /* where that fails, there is more room than it takes */
+		muon_optim_make_workers(o, statistics, NULL);
+	return MUON_OK;
 }

@@ -158,6 +158,27 @@ static int check_clip(const muon_optimizer *o, const clip *c, muon_error *err)
 	return MUON_OK;
 }
 
+static int check_all(const muon_optimizer *o, const clip *c, muon_error *err)
+{
+	if (!c->layer || !c->max_logits)
+		return muon_fail(err, MUON_E_USAGE, NULL, "QK-clip: %s is NULL",
+				 c->layer ? "max_logits" : "the layer");
+	int code = check_layer(o, c->layer, err);
+	return code ? code : check_clip(o, c, err);
+}
+
+/* Of what ranks must have in common. */
+static double hash_of(const clip *c)
+{
+	const muon_qk_layer *l = c->layer;
+	const double numbers[] = {
+	    (double)l->query,     (double)l->key,      l->heads,
+	    l->kv_heads,          (double)l->head_dim, (double)l->rope_dim,
+	    (double)l->value_dim, c->threshold,        c->alpha,
+	};
+	return muon_optim_hash(numbers, sizeof numbers / sizeof *numbers);
+}
+
 static int apply(muon_optimizer *o, const clip *c, int *above, muon_error *err)
 {
 	const muon_qk_layer *layer = c->layer;
@@ -202,10 +223,11 @@ int muon_optimizer_qk_clip(muon_optimizer *o, const muon_qk_layer *layer, const 
 {
 	clip c = {layer, max_logits, threshold, alpha};
 	int above = 0;
-	int code = check_layer(o, layer, err);
-	if (!code)
-		code = check_clip(o, &c, err);
-	code = muon_optim_agree(o, code, err);
+	int code = muon_optim_need(o, err);
+	if (code)
+		return code;
+	code = check_all(o, &c, err);
+	code = muon_optim_agree_on(o, code, code ? 0 : hash_of(&c), "what is to be clipped", err);
 	if (!code)
 		code = o->exchanges ? clip_ranks(o, &c, &above, err) : apply(o, &c, &above, err);
 	if (clipped)

@@ -47,6 +47,12 @@ static size_t largest_tensor(const muon_optimizer *o)
 	return most;
 }
 
+/* Does this rank call the caller's functions? */
+static bool hands_tensors(const muon_optimizer *o)
+{
+	return !o->exchanges || o->comm->rank == 0;
+}
+
 /* ---- saving --------------------------------------------------------------------------------- */
 
 typedef struct saving {
@@ -63,21 +69,31 @@ static int save_tensor(void *context, muon_optimizer *o, const muon_optim_parame
 	    s->io ? s->io->whole : muon_optim_state(o, &o->pieces[p->first_piece], kind, 0);
 	const muon_state_tensor tensor = tensor_of(p, kind, data);
 	int code = s->io ? muon_optim_collect(o, s->io, p, kind, err) : MUON_OK;
-	if (!code && (!s->io || o->comm->rank == 0))
+	if (!code && hands_tensors(o))
 		code = s->put(s->context, &tensor, err);
 	return muon_optim_agree(o, code, err);
+}
+
+static int can_save(const muon_optimizer *o, muon_state_fn put, muon_error *err)
+{
+	if (o->is_broken)
+		return muon_fail(err, MUON_E_INTERNAL, NULL,
+				 "no state to save: a step ended half-way");
+	if (!put && hands_tensors(o))
+		return muon_fail(err, MUON_E_USAGE, NULL, "state not saved: `put` is NULL");
+	return MUON_OK;
 }
 
 int muon_optimizer_save(muon_optimizer *o, muon_state_fn put, void *context, muon_error *err)
 {
 	muon_optim_pieces_io io;
 	saving s = {put, context, NULL};
-	if (o->is_broken)
-		return muon_fail(err, MUON_E_INTERNAL, NULL,
-				 "no state to save: a step ended half-way");
-	if (!o->exchanges)
-		return for_each_tensor(o, save_tensor, &s, err);
-	int code = muon_optim_open_io(o, &io, largest_tensor(o), err);
+	int code = muon_optim_need(o, err);
+	if (!code)
+		code = muon_optim_agree(o, can_save(o, put, err), err);
+	if (code || !o->exchanges)
+		return code ? code : for_each_tensor(o, save_tensor, &s, err);
+	code = muon_optim_open_io(o, &io, largest_tensor(o), err);
 	s.io = &io;
 	if (!code)
 		code = for_each_tensor(o, save_tensor, &s, err);
@@ -128,7 +144,7 @@ static int load_tensor(void *context, muon_optimizer *o, const muon_optim_parame
 	void *data = l->io ? l->io->whole : l->staged + o->pieces[p->first_piece].state[kind];
 	const muon_state_tensor tensor = tensor_of(p, kind, data);
 	int code = MUON_OK;
-	if (!l->io || o->comm->rank == 0)
+	if (hands_tensors(o))
 		code = fill(l, &tensor, kind == MUON_OPTIM_SECOND, err);
 	code = muon_optim_agree(o, code, err);
 	return code || !l->io ? code : muon_optim_spread(o, l->io, p, kind, l->staged, err);
@@ -169,14 +185,27 @@ void muon_optim_set_values(muon_optimizer *o)
 	}
 }
 
-int muon_optimizer_load(muon_optimizer *o, muon_state_fn get, void *context, int64_t steps,
-			muon_error *err)
+static int can_load(const muon_optimizer *o, muon_state_fn get, int64_t steps, muon_error *err)
 {
 	if (steps < 0)
 		return muon_fail(err, MUON_E_ARGUMENT, NULL, "state not loaded: %lld steps",
 				 (long long)steps);
+	if (!get && hands_tensors(o))
+		return muon_fail(err, MUON_E_USAGE, NULL, "state not loaded: `get` is NULL");
+	return MUON_OK;
+}
+
+int muon_optimizer_load(muon_optimizer *o, muon_state_fn get, void *context, int64_t steps,
+			muon_error *err)
+{
+	int code = muon_optim_need(o, err);
+	if (!code)
+		code = muon_optim_agree_on(o, can_load(o, get, steps, err), (double)steps,
+					   "the number of steps", err);
+	if (code)
+		return code;
 	loading l = {get, context, muon_alloc_aligned(o->state_size, 1), NULL};
-	int code = load_all(o, &l, err);
+	code = load_all(o, &l, err);
 	if (code) {
 		muon_free_aligned(l.staged);
 		return code;

@@ -55,7 +55,9 @@ static void test_parameters(void)
 	REFUSED(p.dtype = MUON_F64, "go together");
 	REFUSED(p.values = NULL, "values are NULL");
 	REFUSED(p.gradient = NULL, "gradient is NULL");
-	REFUSED(p.gradient = p.values, "same buffer");
+	REFUSED(p.gradient = p.values, "overlap the gradient of w");
+	REFUSED(p.gradient = (float *)p.values + 23, "overlap the gradient of w");
+	REFUSED(p.values = (float *)(uintptr_t)p.gradient + 23, "overlap the gradient of w");
 	REFUSED(p.role = (muon_role)17, "role");
 	REFUSED(p.stack = (muon_stack)17, "stack");
 	REFUSED(p.heads = 3, "3 heads");
@@ -82,6 +84,16 @@ static void test_names(void)
 	refuses(&options, p, 2, MUON_E_USAGE, "a", "overlap those of b");
 	p[1].values = (float *)p[0].values + 23;
 	refuses(&options, p, 2, MUON_E_USAGE, "a", "overlap those of b");
+	float apart[3][24], gradients[24];
+	for (int i = 0; i < 3; i++) {
+		p[i].values = apart[i];
+		p[i].gradient = gradients; /* one for all is no harm */
+	}
+	muon_optimizer *o;
+	CU_ASSERT_EQUAL(muon_optimizer_create(&o, &options, p, 3, NULL), MUON_OK);
+	muon_optimizer_destroy(&o);
+	p[2].gradient = (float *)p[0].values + 23; /* another's values */
+	refuses(&options, p, 3, MUON_E_USAGE, "b", "overlap the gradient of c");
 	refuses(&options, p, 0, MUON_E_USAGE, "", "needs parameters");
 	refuses(&options, NULL, 3, MUON_E_USAGE, "", "needs parameters");
 	refuses(NULL, p, 1, MUON_E_USAGE, "", "none given");
@@ -119,8 +131,8 @@ static void test_options(void)
 	OPTION_REFUSED(options.statistics = 64, "statistics");
 	OPTION_REFUSED(options.threads = -1, "threads");
 	OPTION_REFUSED(options.coefficients = "gordon", "'gordon'");
-	OPTION_REFUSED(options.ns_steps = 21, "21 steps");
-	OPTION_REFUSED(options.ns_steps = -1, "-1 steps");
+	OPTION_REFUSED(options.ns_steps = 21, "ns_steps 21");
+	OPTION_REFUSED(options.ns_steps = -1, "ns_steps -1");
 	OPTION_REFUSED(options.coefficients = NULL, "coefficients");
 	OPTION_REFUSED(options.custom_coefficients = &good, "coefficients");
 	OPTION_REFUSED((options.coefficients = NULL, options.custom_coefficients = &diverging),
@@ -323,8 +335,25 @@ static void test_zero_gradient(void)
 	fixture_end(&f);
 }
 
+/* Who did not look at what creation answered. */
+static void test_no_optimizer(void)
+{
+	const muon_qk_layer layer = {0};
+	const double logits[] = {1};
+	muon_error err = {0};
+	CU_ASSERT_EQUAL(muon_optimizer_step(NULL, 0.1, &err), MUON_E_USAGE);
+	CU_ASSERT_PTR_NOT_NULL(strstr(err.message, "no optimizer"));
+	CU_ASSERT_EQUAL(muon_optimizer_save(NULL, saved_state_put, NULL, NULL), MUON_E_USAGE);
+	CU_ASSERT_EQUAL(muon_optimizer_load(NULL, saved_state_get, NULL, 1, NULL), MUON_E_USAGE);
+	CU_ASSERT_EQUAL(muon_optimizer_set_statistics(NULL, 0, NULL), MUON_E_USAGE);
+	CU_ASSERT_EQUAL(muon_optimizer_qk_clip(NULL, &layer, logits, 100, 0.5, NULL, NULL),
+			MUON_E_USAGE);
+	muon_optimizer_destroy(NULL);
+}
+
 UNIT_SUITE(optim_refusals, {"parameters", test_parameters}, {"names", test_names},
 	   {"options", test_options}, {"unsupported", test_unsupported},
 	   {"NaN and Inf", test_nonfinite}, {"NaN inside", test_nonfinite_inside},
 	   {"overflow", test_overflow}, {"learning rate", test_learning_rate},
-	   {"any norm", test_any_norm}, {"zero gradient", test_zero_gradient})
+	   {"any norm", test_any_norm}, {"zero gradient", test_zero_gradient},
+	   {"no optimizer", test_no_optimizer})
