@@ -5,10 +5,12 @@ set grid lc "#dddddd"
 set multiplot layout 1,2
 set logscale x
 set xlabel "update RMS"
+set xrange [0.04:1]
 set title "held-out loss at the end (nats a byte)"
 unset key
 plot "figures.dat" index "sweep/all/final/held_out_loss" using 1:2:3:4 with yerrorlines lw 2 pt 7 ps 0.6 lc rgb "#0072b2"
 set xlabel "step"
+set xrange [*:*]
 set key top right
 set title "held-out loss over steps"
 runs = "adamw 0.05 0.1 0.2 0.4 0.8"
