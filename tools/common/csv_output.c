@@ -16,10 +16,21 @@ static void separate(void)
 	line_begun = true;
 }
 
+/* Of those that spreadsheets take for one: = + - @, of full width too. */
+static bool begins_formula(const char *text)
+{
+	static const char *const wide[] = {"\xef\xbc\x9d", "\xef\xbc\x8b", "\xef\xbc\x8d",
+	                                   "\xef\xbc\xa0"};
+	for (size_t i = 0; i < sizeof wide / sizeof *wide; i++)
+		if (!strncmp(text, wide[i], strlen(wide[i])))
+			return true;
+	return *text && strchr("=+-@", *text);
+}
+
 /* Without control characters: escaped. */
 static void print_cell(const char *escaped)
 {
-	bool formula = *escaped && strchr("=+-@", *escaped);
+	bool formula = begins_formula(escaped);
 	bool quoted = escaped[strcspn(escaped, ",\" ;")] != 0;
 	if (quoted)
 		putchar('"');

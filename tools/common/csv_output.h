@@ -5,8 +5,8 @@
 #include <muon/error.h>
 #include <stdint.h>
 
-/* A text cell: escaped and quoted as needed; a leading = + - or @, which spreadsheets take for a
- * formula, gets an apostrophe before it. Empty for NULL. */
+/* A text cell: escaped and quoted as needed; a leading = + - or @ (of full width too), which
+ * spreadsheets take for a formula, gets an apostrophe before it. Empty for NULL. */
 void csv_text(const char *text);
 /* All texts, already escaped, in one cell. */
 void csv_list(const char *const *texts, size_t count);
