@@ -58,7 +58,7 @@ json_t *json_checkpoint(const mspec_checkpoint_info *info)
 	                 "optimizer", json_text(info->optimizer));
 }
 
-int json_print(json_t *value, bool one_line, muon_error *err)
+int json_write(FILE *to, json_t *value, bool one_line, muon_error *err)
 {
 	if (!value || incomplete) {
 		json_decref(value);
@@ -66,10 +66,14 @@ int json_print(json_t *value, bool one_line, muon_error *err)
 	}
 	size_t flags = JSON_ENSURE_ASCII | JSON_REAL_PRECISION(17) |
 	               (one_line ? JSON_COMPACT : JSON_INDENT(2));
-	int failed = json_dumpf(value, stdout, flags);
-	putchar('\n');
+	int failed = json_dumpf(value, to, flags);
+	fputc('\n', to);
 	json_decref(value);
-	/* a failed write is reported where standard output is flushed */
-	return failed && !ferror(stdout) ? muon_fail(err, MUON_E_MEMORY, NULL, "out of memory")
-	                                 : MUON_OK;
+	/* a failed write is reported where the file is flushed */
+	return failed && !ferror(to) ? muon_fail(err, MUON_E_MEMORY, NULL, "out of memory") : MUON_OK;
+}
+
+int json_print(json_t *value, bool one_line, muon_error *err)
+{
+	return json_write(stdout, value, one_line, err);
 }

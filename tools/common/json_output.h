@@ -5,6 +5,7 @@
 #include <muonspec/checkpoint.h>
 
 #include <jansson.h>
+#include <stdio.h>
 
 /* The text as it is when it is UTF-8, else escaped; null for NULL. */
 json_t *json_text(const char *text);
@@ -24,5 +25,7 @@ json_t *json_checkpoint(const mspec_checkpoint_info *info);
  * name can reach the terminal's control codes. MUON_E_MEMORY if value is NULL or a json_put or
  * json_add has failed. */
 int json_print(json_t *value, bool one_line, muon_error *err);
+/* The same to a file. */
+int json_write(FILE *to, json_t *value, bool one_line, muon_error *err);
 
 #endif

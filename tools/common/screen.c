@@ -160,3 +160,26 @@ void table_release(screen_table *table)
 	muon_free(table->cells);
 	*table = (screen_table){.columns = table->columns, .left = table->left};
 }
+
+void print_wrapped(FILE *to, const char *text, int indent, int width)
+{
+	int column = indent;
+	fprintf(to, "%*s", indent, "");
+	while (*text) {
+		char word[1024];
+		size_t length = strcspn(text, " ");
+		snprintf(word, sizeof word, "%.*s", (int)length, text);
+		int needed = display_width(word);
+		if (column > indent && column + 1 + needed > width) {
+			fprintf(to, "\n%*s", indent, "");
+			column = indent;
+		} else if (column > indent) {
+			fputc(' ', to);
+			column++;
+		}
+		fputs(word, to);
+		column += needed;
+		text += length + (text[length] == ' ');
+	}
+	fputc('\n', to);
+}

@@ -18,6 +18,9 @@ const char *short_number(char *buffer, size_t capacity, double value);
 /* With thousands separators: 372,480. */
 const char *grouped_integer(char *buffer, size_t capacity, int64_t value);
 
+/* The words of the text, in lines of up to `width` columns behind `indent` spaces. */
+void print_wrapped(FILE *to, const char *text, int indent, int width);
+
 /* A table: cells are added row by row, then printed with columns aligned. */
 typedef struct screen_table {
 	int columns;

@@ -122,30 +122,6 @@ static bool print_kinds(const mspec_risk_report *r, const mspec_risk_options *ho
 
 /* ---- findings ------------------------------------------------------------------------------- */
 
-/* The words of the text, in lines of up to `width` columns behind `indent` spaces. */
-static void print_wrapped(const char *text, int indent, int width)
-{
-	int column = indent;
-	printf("%*s", indent, "");
-	while (*text) {
-		char word[1024];
-		size_t length = strcspn(text, " ");
-		snprintf(word, sizeof word, "%.*s", (int)length, text);
-		int needed = display_width(word);
-		if (column > indent && column + 1 + needed > width) {
-			printf("\n%*s", indent, "");
-			column = indent;
-		} else if (column > indent) {
-			putchar(' ');
-			column++;
-		}
-		fputs(word, stdout);
-		column += needed;
-		text += length + (text[length] == ' ');
-	}
-	putchar('\n');
-}
-
 static void print_finding(const mspec_risk *risk, int width)
 {
 	char name[1024], value[32], threshold[32];
@@ -155,7 +131,7 @@ static void print_finding(const mspec_risk *risk, int width)
 		printf(", %s against %s", short_number(value, sizeof value, risk->value),
 		       short_number(threshold, sizeof threshold, risk->threshold));
 	putchar('\n');
-	print_wrapped(risk->reason, 4, width);
+	print_wrapped(stdout, risk->reason, 4, width);
 }
 
 /* The worst first, else in the report's order. */
@@ -223,7 +199,7 @@ static void print_unjudged(const mspec_risk_report *r, int width)
 		puts("\nNot judged:");
 	for (size_t i = 0; i < r->unjudged_count; i++) {
 		printf("  %s:\n", mspec_risk_kind_name(r->unjudged[i].kind));
-		print_wrapped(r->unjudged[i].reason, 4, width);
+		print_wrapped(stdout, r->unjudged[i].reason, 4, width);
 	}
 }
 
