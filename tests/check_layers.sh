@@ -38,7 +38,7 @@ owner() {
 	hdf5.h | hdf5_hl.h | H5*.h) echo 'src/checkpoint/hdf5_library.h' ;;
 	mpi.h) echo 'src/dist/dist_mpi.c' ;;
 	dnnl*.h | *oneapi*) echo 'src/kernels/' ;;
-	jansson.h) echo 'src/checkpoint/safetensors src/analysis/model_config.c tools/' ;;
+	jansson.h) echo 'src/checkpoint/safetensors src/analysis/model_config.c src/analysis/gate_json.c tools/' ;;
 	zip.h) echo 'src/checkpoint/npz.c' ;;
 	xxhash.h) echo 'src/analysis/content_hash.c' ;;
 	cblas.h | lapack*.h) echo 'src/kernels/ src/optim/ src/model/' ;;
