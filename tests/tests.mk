@@ -33,7 +33,7 @@ $(BUILD)/tests/run_%: $(BUILD)/obj/tests/run_%.o $(BUILD)/libmuonspec.a $(BUILD)
 # ---- tests --------------------------------------------------------------------------------------
 .PHONY: test test-unit test-cli test-numbers test-bad-input test-mpi \
 	test-install test-runs
-test: test-cli test-numbers test-runs test-bad-input test-train test-lab test-mpi test-install \
+test: test-cli test-numbers test-runs test-gates test-bad-input test-train test-lab test-mpi test-install \
 	test-unit check-layers
 	@echo "all tests passed"
 
@@ -60,6 +60,10 @@ test-install: all
 
 test-runs: $(BUILD)/muonspec | $(BUILD)/packages-test
 	@$(PYTHON) tests/runs_numpy.py $(BUILD)/muonspec
+
+.PHONY: test-gates
+test-gates: $(BUILD)/muonspec | $(BUILD)/packages-test
+	@$(PYTHON) tests/gates.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"
 
 test-bad-input: $(BUILD)/muonspec | $(BUILD)/packages-test
 	@$(PYTHON) tests/bad_input.py $(BUILD)/muonspec "$(MUONSPEC_TEST_DATA)"

@@ -7,6 +7,8 @@ run track --help
 run compare --help
 run risk --help
 run forward --help
+run baseline --help
+run check --help
 
 # the same however one asks, and whatever else is on the line
 "$MUONSPEC" help analyze >help

@@ -1,5 +1,7 @@
 #include "options.h"
 
+#include "check_output.h"
+
 #include <math.h>
 #include <unistd.h>
 
@@ -21,7 +23,31 @@ static const option_row option_rows[] = {
     {"output", 'o', OPTION_TEXT, VERB_TRACK, FIELD(output), "FILE",
      "keep results there, so that the next call computes only what is new (default: "
      "RUN.spectra.h5 beside the run, else in $XDG_CACHE_HOME/muonspec)"},
-    {"no-store", 0, OPTION_FLAG, VERB_RUNS | VERB_FIGURES, FIELD(no_store), NULL,
+    {"format", 'f', OPTION_CHOICE, VERB_CHECK, FIELD(format),
+     "table|json|jsonl|csv|junit|github",
+     "how to print results (default: table); junit is XML, github annotates a workflow's run"},
+    {"output", 'o', OPTION_TEXT, VERB_BASELINE, FIELD(output), "FILE",
+     "the baseline to write, needed; a file that exists is refused without --update"},
+    {"update", 0, OPTION_FLAG, VERB_BASELINE, FIELD(update), NULL,
+     "replace the baseline that is there, and show what changes; its metrics and its choice of "
+     "matrices stay unless others are given"},
+    {"baseline", 'b', OPTION_TEXT, VERB_CHECK, FIELD(baseline), "FILE",
+     "compare with this baseline; its metrics are computed, of the matrices that it chose"},
+    {"rules", 'r', OPTION_TEXT, VERB_CHECK, FIELD(rules), "FILE",
+     "limits and tolerances, see below"},
+    {"against", 0, OPTION_TEXT, VERB_GATES, FIELD(against), "OTHER",
+     "of the comparison with another checkpoint or run, as 'muonspec compare X OTHER' makes it"},
+    {"junit", 0, OPTION_TEXT, VERB_CHECK, FIELD(output), "FILE",
+     "also write the results to this file, as JUnit XML"},
+    {"allow-missing", 0, OPTION_LIST, VERB_CHECK, FIELD(allow_missing), "GLOB",
+     "matrices of the baseline that may be absent (may be repeated)"},
+    {"allow-new", 0, OPTION_LIST, VERB_CHECK, FIELD(allow_new), "GLOB",
+     "matrices that the baseline need not have (may be repeated)"},
+    {"allow-undefined", 0, OPTION_LIST, VERB_CHECK, FIELD(allow_undefined), "GLOB",
+     "NAME or NAME:METRIC that may be undefined (may be repeated)"},
+    {"allow-not-ok", 0, OPTION_LIST, VERB_CHECK, FIELD(allow_not_ok), "GLOB",
+     "matrices that may hold NaN or Inf, be too large or unreadable (may be repeated)"},
+    {"no-store", 0, OPTION_FLAG, VERB_RUNS | VERB_FIGURES | VERB_GATES, FIELD(no_store), NULL,
      "keep no results, and use none"},
     {"limit", 0, OPTION_LIST, VERB_TRACK, FIELD(limits), "METRIC=VALUE",
      "say at which step this is crossed (may be repeated)"},
@@ -66,38 +92,46 @@ static const option_row option_rows[] = {
      "only these metrics, separated by commas ('muonspec metrics' lists them)"},
     {"metrics", 'm', OPTION_TEXT, VERB_FIGURES, FIELD(metrics), "LIST",
      "metrics to draw over layers and kinds of matrices (default: svd_entropy,rms)"},
+    {"metrics", 'm', OPTION_TEXT, VERB_BASELINE, FIELD(metrics), "LIST",
+     "these metrics, or all (default: rms, max_abs, zero_fraction, spectral_norm, svd_entropy, "
+     "effective_rank, stable_rank, output_rms)"},
     {"sort", 's', OPTION_TEXT, VERB_ANALYZE, FIELD(sort), "METRIC",
      "table: order rows by this metric, largest first; '-METRIC' smallest first"},
     {"top", 'k', OPTION_INTEGER, VERB_ANALYZE, FIELD(top), "K", "table: only the first K rows"},
-    {"all", 'a', OPTION_FLAG, VERB_ANALYZE | VERB_RISK | VERB_RUNS, FIELD(all), NULL,
+    {"all", 'a', OPTION_FLAG, VERB_ANALYZE | VERB_RISK | VERB_RUNS | VERB_GATES, FIELD(all), NULL,
      "table: every row, however many there are"},
-    {"include", 'i', OPTION_LIST, VERB_MATRICES | VERB_FIGURES, FIELD(include), "GLOB",
+    {"include", 'i', OPTION_LIST, VERB_MATRICES | VERB_FIGURES | VERB_GATES, FIELD(include), "GLOB",
      "only tensors or matrices whose name matches (may be repeated)"},
-    {"exclude", 'x', OPTION_LIST, VERB_MATRICES | VERB_FIGURES, FIELD(exclude), "GLOB",
+    {"exclude", 'x', OPTION_LIST, VERB_MATRICES | VERB_FIGURES | VERB_GATES, FIELD(exclude), "GLOB",
      "leave out those whose name matches (may be repeated)"},
     {"include-optimizer", 0, OPTION_FLAG, VERB_LS | VERB_ANALYZE | VERB_RUNS, FIELD(include_optimizer), NULL,
      "analyze optimizer state (momentum, moments) too"},
-    {"groups", 'g', OPTION_TEXT, VERB_MATRICES | VERB_FIGURES, FIELD(groups_file), "FILE",
+    {"groups", 'g', OPTION_TEXT, VERB_MATRICES | VERB_FIGURES | VERB_GATES,
+     FIELD(groups_file), "FILE",
      "group rules that go before the built-in ones: lines of 'GROUP GLOB'"},
-    {"svd", 0, OPTION_CHOICE, VERB_ANALYZE | VERB_RUNS | VERB_FIGURES, FIELD(svd), "gram|gesdd",
+    {"svd", 0, OPTION_CHOICE, VERB_ANALYZE | VERB_RUNS | VERB_FIGURES | VERB_GATES,
+     FIELD(svd), "gram|gesdd",
      "gram (default) is several times faster; gesdd resolves singular values "
      "below 1e-7 of the largest"},
-    {"threads", 't', OPTION_INTEGER, (VERB_REPORTS & ~VERB_LS) | VERB_FIGURES, FIELD(threads), "N",
+    {"threads", 't', OPTION_INTEGER, (VERB_REPORTS & ~VERB_LS) | VERB_FIGURES | VERB_GATES,
+     FIELD(threads), "N",
      "workers (default: one per processor); results are the same bits"},
-    {"max-memory", 0, OPTION_BYTES, VERB_ANALYZE | VERB_RUNS | VERB_FIGURES, FIELD(max_memory), "SIZE",
+    {"max-memory", 0, OPTION_BYTES, VERB_ANALYZE | VERB_RUNS | VERB_FIGURES | VERB_GATES,
+     FIELD(max_memory), "SIZE",
      "working memory for matrices, such as 800M or 4G (default: half of the "
      "machine's); larger ones are reported as too_large"},
-    {"open-timeout", 0, OPTION_SECONDS, VERB_REPORTS | VERB_CONVERT | VERB_FIGURES,
+    {"open-timeout", 0, OPTION_SECONDS, VERB_REPORTS | VERB_CONVERT | VERB_FIGURES | VERB_GATES,
      FIELD(open_timeout), "SECONDS",
      "give a file up when reading its structure, or one block, takes longer "
      "(default: 20)"},
     {"strict", 0, OPTION_FLAG, VERB_REPORTS | VERB_FIGURES, FIELD(strict), NULL,
      "a tensor that can't be analyzed is an error (exit status 3 or 4)"},
-    {"progress", 0, OPTION_CHOICE, ((VERB_REPORTS | VERB_CONVERT) & ~VERB_LS) | VERB_FIGURES,
+    {"progress", 0, OPTION_CHOICE, ((VERB_REPORTS | VERB_CONVERT) & ~VERB_LS) | VERB_FIGURES
+     | VERB_GATES,
      FIELD(progress), "auto|always|never", "progress on standard error (default: on a terminal)"},
     {"color", 0, OPTION_CHOICE, VERB_ALL, FIELD(color), "auto|always|never",
      "colours in tables (default: on a terminal, unless NO_COLOR is set)"},
-    {"width", 'w', OPTION_INTEGER, VERB_REPORTS, FIELD(width), "COLUMNS",
+    {"width", 'w', OPTION_INTEGER, VERB_REPORTS | VERB_GATES, FIELD(width), "COLUMNS",
      "width of tables (default: the terminal's, else $COLUMNS, else 80)"},
     {"quiet", 'q', OPTION_FLAG, VERB_ALL, FIELD(quiet), NULL, "no messages but errors"},
     {"verbose", 'v', OPTION_COUNTER, VERB_ALL, FIELD(verbose), NULL,
@@ -145,9 +179,13 @@ void print_help(FILE *to, const verb_spec *verb)
 {
 	const command c = command_of(verb);
 	print_command_help(to, &c);
+	if (verb->bit == VERB_CHECK)
+		fputs(check_help, to);
 	fprintf(to, "\nExit status: 0 done, 2 usage, 3 a file cannot be read or written, 4 numerical\n"
 	            "failure, 5 internal error or out of memory%s.\n",
-	        verb->bit & VERB_RISK ? "; 1 a verdict that --fail-on names" : "");
+	        verb->bit & VERB_RISK    ? "; 1 a verdict that --fail-on names"
+	        : verb->bit & VERB_CHECK ? "; 1 a gate that failed"
+	                                 : "");
 }
 
 void print_usage(FILE *to, const verb_spec *verbs, size_t count)

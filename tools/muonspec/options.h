@@ -12,6 +12,9 @@ typedef struct tool_options {
 	text_list include, exclude;
 	text_list limits;   /* of risks: "KIND=WATCH,RISK"; of track: "METRIC=VALUE" */
 	text_list labels;   /* of compare's two sides */
+	const char *baseline, *rules, *against; /* of check */
+	text_list allow_missing, allow_new, allow_undefined, allow_not_ok;
+	bool update;
 	const char *tokens; /* file to run the model on */
 	const char *metrics; /* comma-separated, as given */
 	const char *sort;
@@ -52,6 +55,9 @@ enum verb_bit {
 	VERB_PLOT = 1024,
 	VERB_REPORT = 2048,
 	VERB_FIGURES = VERB_PLOT | VERB_REPORT,
+	VERB_BASELINE = 256,
+	VERB_CHECK = 512,
+	VERB_GATES = VERB_BASELINE | VERB_CHECK,
 	VERB_RUNS = VERB_TRACK | VERB_COMPARE,
 	VERB_MATRICES = VERB_LS | VERB_ANALYZE | VERB_RISK | VERB_RUNS,
 	VERB_REPORTS = VERB_MATRICES | VERB_FORWARD,

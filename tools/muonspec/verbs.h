@@ -13,6 +13,8 @@ int run_forward(const tool_options *options, muon_error *err);
 int run_track(const tool_options *options, muon_error *err);
 int run_compare(const tool_options *options, muon_error *err);
 int run_plot(const tool_options *options, muon_error *err);
+int run_baseline(const tool_options *options, muon_error *err);
+int run_check(const tool_options *options, muon_error *err);
 
 /* Open the checkpoint with the tool's watcher; a file without a single tensor is an error. */
 int open_checkpoint(mspec_checkpoint **out, const char *path, muon_error *err);
