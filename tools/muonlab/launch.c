@@ -56,6 +56,8 @@ static void add_launcher(argument_list *list, const char *ranks)
 {
 	add(list, "mpirun");
 	add(list, "--oversubscribe");
+	add(list, "--bind-to"); /* or two runs at a time would share the first core */
+	add(list, "none");
 	if (!geteuid())
 		add(list, "--allow-run-as-root");
 	add(list, "-n");
@@ -86,7 +88,7 @@ int launch_arguments(char ***arguments, const lab_trainer *trainer, const lab_ru
                       const char *folder, bool resume, muon_arena *memory, muon_error *err)
 {
 	argument_list list = {.memory = memory};
-	list.items = muon_arena_alloc(memory, 2 * run->options.count + 20, sizeof *list.items);
+	list.items = muon_arena_alloc(memory, 2 * run->options.count + 24, sizeof *list.items);
 	if (!list.items)
 		return no_memory(err);
 	const char *ranks = lab_run_option(run, "ranks");
