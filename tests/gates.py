@@ -126,18 +126,39 @@ def test_bf16():
     expect(len(moved) > 100, "it does change values:", len(moved))
 
 
+def test_sharded():
+    """A folder of shards is one checkpoint, and its digest is of all of them."""
+    os.mkdir("model")
+    shards = {"a.weight": "model-00001-of-00002.safetensors",
+              "b.weight": "model-00002-of-00002.safetensors"}
+    for name, shard in shards.items():
+        write_safetensors(os.path.join("model", shard), [name])
+    with open("model/model.safetensors.index.json", "w") as f:
+        json.dump({"metadata": {}, "weight_map": shards}, f)
+    muonspec("baseline", "-o", "sharded.json", "model")
+    before = check("--baseline", "sharded.json", "model")
+    write_safetensors("model/model-00002-of-00002.safetensors", ["b.weight"], 2)
+    after = check("--baseline", "sharded.json", "model", status=1)
+    expect({g["name"] for g in after["gates"] if g["verdict"] == "failed"} == {"b.weight", "(Other)"})
+    expect(before["files"][0]["digest"] != after["files"][0]["digest"], "digests")
+
+
 # ---- formats -----------------------------------------------------------------------------------
 
-def write_hostile(path):
+def write_safetensors(path, names, first=1):
     header, data = {}, b""
-    for i, name in enumerate(HOSTILE):
-        block = np.full((2, 2), i + 1, "<f4").tobytes()
+    for i, name in enumerate(names):
+        block = np.full((2, 2), i + first, "<f4").tobytes()
         header[name] = {"dtype": "F32", "shape": [2, 2],
                         "data_offsets": [len(data), len(data) + len(block)]}
         data += block
     text = json.dumps(header).encode()
     with open(path, "wb") as f:
         f.write(len(text).to_bytes(8, "little") + text + data)
+
+
+def write_hostile(path):
+    write_safetensors(path, HOSTILE)
     with open("limit.json", "w") as f:
         json.dump({"schema": "muonspec/rules/1", "rules": [{"metric": "rms", "max": 1.5}]}, f)
 

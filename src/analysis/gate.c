@@ -338,23 +338,24 @@ static void check_emptiness(checking *c)
 		fail_for_nothing(c, "(gates)", "count", "nothing was checked");
 }
 
-static int check_use(const checking *c)
+int mspec_gate_fit(mspec_measured_kind kind, const mspec_measurement *baseline,
+                   const mspec_gate_rules *rules, muon_error *err)
 {
-	if (c->baseline && c->baseline->kind != c->now->kind)
-		return muon_fail(c->err, MUON_E_USAGE, NULL, "the baseline is of a %s, this is a %s",
-		                 mspec_measured_kind_name(c->baseline->kind),
-		                 mspec_measured_kind_name(c->now->kind));
-	for (size_t i = 0; i < c->rules->count && !c->baseline; i++)
-		if (c->rules->rules[i].has_tolerance)
-			return muon_fail(c->err, MUON_E_USAGE, NULL,
+	if (baseline && baseline->kind != kind)
+		return muon_fail(err, MUON_E_USAGE, NULL, "the baseline is of a %s, this is a %s",
+		                 mspec_measured_kind_name(baseline->kind),
+		                 mspec_measured_kind_name(kind));
+	for (size_t i = 0; rules && i < rules->count && !baseline; i++)
+		if (rules->rules[i].has_tolerance)
+			return muon_fail(err, MUON_E_USAGE, NULL,
 			                 "%s compares with a baseline, and none is given",
-			                 c->rules->rules[i].label);
+			                 rules->rules[i].label);
 	return MUON_OK;
 }
 
 static int check_all(checking *c)
 {
-	c->code = check_use(c);
+	c->code = mspec_gate_fit(c->now->kind, c->baseline, c->rules, c->err);
 	if (c->code)
 		return c->code;
 	c->uses = muon_arena_alloc(c->arena, c->rules->count + 1, sizeof *c->uses);

@@ -222,12 +222,16 @@ typedef struct mspec_gate_report {
 	void *memory;
 } mspec_gate_report;
 
+/* Can what is of this kind be held against them? MUON_E_USAGE where a rule needs a baseline and there
+ * is none, or the baseline is of another kind. */
+int mspec_gate_fit(mspec_measured_kind kind, const mspec_measurement *baseline,
+                   const mspec_gate_rules *rules, muon_error *err);
+
 /* Hold `now` against `baseline` (NULL: none) and `rules`. With a baseline every value of it is
  * compared, by the last rule with a tolerance that matches or by mspec_default_tolerance; a risk
  * must not get worse. Limits of all rules that match hold. Fails closed: see mspec_allowance; no
  * matrices, a rule that matches nothing and no gates at all are failures too. Both measurements and
- * the rules must live as long as the report. MUON_E_USAGE where a rule needs a baseline and there
- * is none, or the baseline is of another kind; MUON_E_MEMORY. */
+ * the rules must live as long as the report. MUON_E_USAGE as mspec_gate_fit; MUON_E_MEMORY. */
 int mspec_gate_check(mspec_gate_report **out, const mspec_measurement *now,
                      const mspec_measurement *baseline, const mspec_gate_rules *rules,
                      muon_error *err);

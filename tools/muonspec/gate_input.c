@@ -9,6 +9,7 @@
 
 #include "base/memory.h"
 
+#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -65,20 +66,21 @@ static bool is_folder(const char *path)
 	return !stat(path, &st) && S_ISDIR(st.st_mode);
 }
 
-/* A folder that is one sharded checkpoint. */
-static bool is_sharded(const char *path)
+/* The index of a folder that is one sharded checkpoint, in `index`; false where it is none. */
+static bool find_shards(char *index, size_t capacity, const char *path)
 {
-	char index[4096];
-	int length = snprintf(index, sizeof index, "%s/model.safetensors.index.json", path);
-	return length > 0 && (size_t)length < sizeof index && !access(index, F_OK);
+	int length = snprintf(index, capacity, "%s/model.safetensors.index.json", path);
+	return length > 0 && (size_t)length < capacity && !access(index, F_OK);
 }
 
 static mspec_measured_kind kind_of(const tool_options *options)
 {
 	const char *path = options->arguments[0];
+	char index[PATH_MAX];
 	if (options->against)
 		return MSPEC_OF_COMPARISON;
-	return options->argument_count > 1 || (is_folder(path) && !is_sharded(path))
+	return options->argument_count > 1 ||
+	               (is_folder(path) && !find_shards(index, sizeof index, path))
 	           ? MSPEC_OF_RUN
 	           : MSPEC_OF_CHECKPOINT;
 }
@@ -95,7 +97,10 @@ static int measure_checkpoint(mspec_measurement **out, const tool_options *optio
                               const mspec_measure_options *how, muon_error *err)
 {
 	mspec_checkpoint *checkpoint;
-	int code = open_checkpoint(&checkpoint, options->arguments[0], err);
+	char index[PATH_MAX];
+	const char *path = options->arguments[0];
+	bool sharded = find_shards(index, sizeof index, path);
+	int code = open_checkpoint(&checkpoint, sharded ? index : path, err);
 	if (code)
 		return code;
 	code = mspec_measure_checkpoint(out, checkpoint, how, err);
@@ -151,10 +156,9 @@ int measure_gates(mspec_measurement **out, const tool_options *options,
 	*out = NULL;
 	if (options->against && options->argument_count > 1)
 		return muon_fail(err, MUON_E_USAGE, NULL, "--against takes one file or folder before it");
-	if (baseline && baseline->kind != kind)
-		return muon_fail(err, MUON_E_USAGE, NULL, "the baseline is of a %s, this is a %s",
-		                 mspec_measured_kind_name(baseline->kind), mspec_measured_kind_name(kind));
-	int code = choose_metrics(&metrics, &count, options, baseline, rules, err);
+	int code = mspec_gate_fit(kind, baseline, rules, err);
+	if (!code)
+		code = choose_metrics(&metrics, &count, options, baseline, rules, err);
 	if (code)
 		return code;
 	mspec_measure_options how = {.run = run_options(options, &line),
