@@ -58,9 +58,8 @@ static bool step_span(void *state, size_t task, int worker)
 	muon_optim_span *span = &o->spans[o->adamw_spans[task]];
 	const muon_optim_piece *piece = &o->pieces[span->piece];
 	for (int64_t at = span->begin; at < span->end; at += MUON_OPTIM_CHUNK) {
-		const int64_t left = span->end - at;
-		const int64_t count = left < MUON_OPTIM_CHUNK ? left : MUON_OPTIM_CHUNK;
-		step_chunk(o, piece, at, (size_t)count, span->sums);
+		const size_t count = muon_optim_chunk(at, span->end);
+		step_chunk(o, piece, at, count, span->sums);
 	}
 	return true;
 }

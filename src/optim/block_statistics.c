@@ -32,8 +32,7 @@ static double norm_of(muon_dtype dtype, const void *matrix, int64_t entries)
 {
 	double x[MUON_OPTIM_CHUNK], sum = 0;
 	for (int64_t at = 0; at < entries; at += MUON_OPTIM_CHUNK) {
-		const int64_t left = entries - at;
-		const size_t count = (size_t)(left < MUON_OPTIM_CHUNK ? left : MUON_OPTIM_CHUNK);
+		const size_t count = muon_optim_chunk(at, entries);
 		const char *from = (const char *)matrix + (size_t)at * muon_dtype_size(dtype);
 		muon_convert_f64(dtype, from, count, x);
 		sum += muon_optim_sum_of_squares(x, count);

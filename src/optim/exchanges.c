@@ -171,9 +171,7 @@ static float *sum_window(const muon_optimizer *o, muon_optim_cursor *cursor, siz
 		const muon_parameter *p = &o->parameters[run.parameter].given;
 		const size_t size = muon_dtype_size(p->gradient_dtype);
 		for (int64_t at = 0; at < run.count; at += MUON_OPTIM_CHUNK) {
-			const int64_t rest = run.count - at;
-			const size_t count =
-			    (size_t)(rest < MUON_OPTIM_CHUNK ? rest : MUON_OPTIM_CHUNK);
+			const size_t count = muon_optim_chunk(at, run.count);
 			sum_chunk(o, p->gradient_dtype, from, stride, count, to);
 			from += count * size;
 			to += count;

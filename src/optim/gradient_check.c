@@ -42,8 +42,7 @@ static bool check_span(void *state, size_t task, int worker)
 	for (int s = 0; s < MUON_OPTIM_SUMS; s++)
 		span->sums[s] = 0;
 	for (int64_t at = span->begin; at < span->end && !span->verdict; at += MUON_OPTIM_CHUNK) {
-		const int64_t left = span->end - at;
-		const size_t count = (size_t)(left < MUON_OPTIM_CHUNK ? left : MUON_OPTIM_CHUNK);
+		const size_t count = muon_optim_chunk(at, span->end);
 		muon_optim_load_gradient(o, piece, at, count, g);
 		if (!muon_optim_is_finite(g, count))
 			span->verdict = MUON_OPTIM_BAD_GRADIENT;

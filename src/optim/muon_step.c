@@ -47,11 +47,6 @@ static part part_of(const muon_optimizer *o, const muon_optim_block *b, size_t p
 	};
 }
 
-static size_t chunk_at(int64_t at, int64_t end)
-{
-	return (size_t)(end - at < MUON_OPTIM_CHUNK ? end - at : MUON_OPTIM_CHUNK);
-}
-
 static char *entry_of(const muon_optimizer *o, const muon_optim_block *b, void *matrix, int64_t at)
 {
 	return (char *)matrix + (size_t)(at - b->begin) * muon_dtype_size(o->plans[b->plan].dtype);
@@ -65,7 +60,7 @@ static void step_momentum(const muon_optimizer *o, muon_optim_block *b, void *ma
 	for (size_t i = b->first_piece; i < b->last_piece; i++) {
 		const part p = part_of(o, b, i);
 		for (int64_t at = p.begin; at < p.end; at += MUON_OPTIM_CHUNK) {
-			const size_t count = chunk_at(at, p.end);
+			const size_t count = muon_optim_chunk(at, p.end);
 			void *momentum = muon_optim_state(o, p.piece, MUON_OPTIM_FIRST, at);
 			muon_optim_load_gradient(o, p.piece, at, count, g);
 			muon_convert_f64(type, momentum, count, m);
@@ -120,7 +115,7 @@ static void step_weights(const muon_optimizer *o, muon_optim_block *b, void *mat
 	for (size_t i = b->first_piece; i < b->last_piece; i++) {
 		const part p = part_of(o, b, i);
 		for (int64_t at = p.begin; at < p.end; at += MUON_OPTIM_CHUNK) {
-			const size_t count = chunk_at(at, p.end);
+			const size_t count = muon_optim_chunk(at, p.end);
 			muon_convert_f64(o->plans[b->plan].dtype, entry_of(o, b, matrix, at), count,
 					 update);
 			multiply(update, b->factor, count);

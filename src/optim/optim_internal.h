@@ -205,6 +205,12 @@ void *muon_optim_state(const muon_optimizer *o, const muon_optim_piece *piece, m
 void muon_optim_load_gradient(const muon_optimizer *o, const muon_optim_piece *piece, int64_t at,
 			      size_t count, double *g);
 
+/* Of the entries up to `end`, how many the chunk at `at` has. */
+static inline size_t muon_optim_chunk(int64_t at, int64_t end)
+{
+	return (size_t)(end - at < MUON_OPTIM_CHUNK ? end - at : MUON_OPTIM_CHUNK);
+}
+
 /* Round to what `type` (MUON_F32, MUON_F64) holds; Inf where it overflows. */
 void muon_optim_round(muon_dtype type, double *x, size_t count);
 /* Store numbers as `type`: MUON_F64, MUON_F32 or MUON_BF16. */

@@ -163,9 +163,7 @@ static void fill_masters(muon_optimizer *o)
 		if (p->dtype != MUON_BF16)
 			continue;
 		for (int64_t at = piece->begin; at < piece->end; at += MUON_OPTIM_CHUNK) {
-			const int64_t left = piece->end - at;
-			const size_t count =
-			    (size_t)(left < MUON_OPTIM_CHUNK ? left : MUON_OPTIM_CHUNK);
+			const size_t count = muon_optim_chunk(at, piece->end);
 			muon_convert_f64(MUON_BF16, (uint16_t *)p->values + at, count, x);
 			muon_optim_store(MUON_F32, x, count,
 					 muon_optim_state(o, piece, MUON_OPTIM_MASTER, at));

@@ -8,11 +8,6 @@
 
 /* ---- scaling -------------------------------------------------------------------------------- */
 
-static size_t chunk_at(int64_t at, int64_t end)
-{
-	return (size_t)(end - at < MUON_OPTIM_CHUNK ? end - at : MUON_OPTIM_CHUNK);
-}
-
 static void scale_chunk(muon_dtype dtype, void *entries, size_t count, double factor, double *x)
 {
 	muon_convert_f64(dtype, entries, count, x);
@@ -28,7 +23,7 @@ static void scale_values(const muon_optim_parameter *p, int64_t begin, int64_t e
 	const size_t size = muon_dtype_size(p->given.dtype);
 	for (int64_t at = begin; at < end; at += MUON_OPTIM_CHUNK)
 		scale_chunk(p->given.dtype, (char *)p->given.values + (size_t)at * size,
-			    chunk_at(at, end), factor, x);
+			    muon_optim_chunk(at, end), factor, x);
 }
 
 /* Masters of own entries, and their values after them. */
@@ -41,7 +36,7 @@ static void scale_masters(const muon_optimizer *o, const muon_optim_parameter *p
 		const int64_t last = end < piece->end ? end : piece->end;
 		int64_t at = begin > piece->begin ? begin : piece->begin;
 		for (; at < last; at += MUON_OPTIM_CHUNK) {
-			const size_t count = chunk_at(at, last);
+			const size_t count = muon_optim_chunk(at, last);
 			void *master = muon_optim_state(o, piece, MUON_OPTIM_MASTER, at);
 			scale_chunk(MUON_F32, master, count, factor, x);
 			muon_optim_round(MUON_F32, x, count);

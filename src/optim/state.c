@@ -109,8 +109,7 @@ static int check_tensor(const muon_state_tensor *tensor, bool is_second, muon_er
 	double x[MUON_OPTIM_CHUNK];
 	const size_t size = muon_dtype_size(tensor->dtype);
 	for (int64_t at = 0; at < tensor->elements; at += MUON_OPTIM_CHUNK) {
-		const int64_t left = tensor->elements - at;
-		const size_t count = (size_t)(left < MUON_OPTIM_CHUNK ? left : MUON_OPTIM_CHUNK);
+		const size_t count = muon_optim_chunk(at, tensor->elements);
 		muon_convert_f64(tensor->dtype, (char *)tensor->data + (size_t)at * size, count, x);
 		if (!muon_optim_is_finite(x, count))
 			return muon_fail(err, MUON_E_NONFINITE, tensor->name,
@@ -175,9 +174,7 @@ void muon_optim_set_values(muon_optimizer *o)
 		if (p->given.dtype != MUON_BF16)
 			continue;
 		for (int64_t at = piece->begin; at < piece->end; at += MUON_OPTIM_CHUNK) {
-			const int64_t left = piece->end - at;
-			const size_t count =
-			    (size_t)(left < MUON_OPTIM_CHUNK ? left : MUON_OPTIM_CHUNK);
+			const size_t count = muon_optim_chunk(at, piece->end);
 			void *master = muon_optim_state(o, piece, MUON_OPTIM_MASTER, at);
 			muon_convert_f64(MUON_F32, master, count, x);
 			muon_optim_store(MUON_BF16, x, count, (uint16_t *)p->given.values + at);

@@ -156,6 +156,13 @@ static int fail_saving(muon_comm *comm, void *context, muon_error *err)
 	r->codes[rank] = memcmp(codes, expected, sizeof codes);
 	saved_state_release(&failing);
 	code = muon_optimizer_step(o, 0.1, err);
+	muon_statistics before, after;
+	muon_optimizer_statistics(o, 0, &before);
+	r->saved.tensors = 0;
+	if (!code)
+		code = muon_optimizer_load(o, saved_state_get, &r->saved, 1, err);
+	muon_optimizer_statistics(o, 0, &after); /* there has been no step since */
+	r->codes[rank] |= isnan(before.update_rms) || !isnan(after.update_rms);
 	muon_optimizer_destroy(&o);
 	return code;
 }
@@ -173,4 +180,66 @@ static void test_callbacks(void)
 	end_run(r);
 }
 
-UNIT_SUITE(optim_disagreement, {"refused", test_refused}, {"callbacks", test_callbacks})
+/* ---- one rank has no memory for statistics --------------------------------------------------- */
+
+static _Thread_local bool has_no_memory;
+
+static void *resize(void *state, void *block, size_t bytes)
+{
+	(void)state;
+	return has_no_memory ? NULL : realloc(block, bytes);
+}
+
+static void release(void *state, void *block)
+{
+	(void)state;
+	free(block);
+}
+
+/* What fails on one rank leaves all with the statistics, and the room, that they had; less is
+ * always possible. */
+static int change_statistics(muon_comm *comm, void *context, muon_error *err)
+{
+	run *r = context;
+	const int rank = muon_comm_rank(comm);
+	optim_fixture *f = &r->fixtures[rank];
+	const muon_options options = MUON_OPTIONS_INIT;
+	muon_optimizer *o;
+	muon_statistics reported = {0};
+	int code = muon_optimizer_create_distributed(&o, &options, f->parameters, f->count, comm,
+						     NULL, err);
+	if (code)
+		return code;
+	has_no_memory = rank == ODD;
+	const int grown = muon_optimizer_set_statistics(o, MUON_STATISTICS_REACH, NULL);
+	has_no_memory = false;
+	code = muon_optimizer_step(o, 0.1, err);
+	muon_optimizer_statistics(o, 0, &reported);
+	const bool none = isnan(reported.below_reach);
+	if (!code)
+		code = muon_optimizer_set_statistics(o, MUON_STATISTICS_REACH, err);
+	has_no_memory = rank == ODD;
+	const int shrunk = muon_optimizer_set_statistics(o, 0, NULL);
+	has_no_memory = false;
+	r->codes[rank] = grown != MUON_E_MEMORY || !none || shrunk;
+	if (!code)
+		code = muon_optimizer_step(o, 0.1, err);
+	muon_optimizer_destroy(&o);
+	return code;
+}
+
+static void test_statistics(void)
+{
+	static const muon_allocator allocator = {resize, release, NULL};
+	run *r = start_run(NULL);
+	memset(r->codes, -1, sizeof r->codes);
+	muon_set_allocator(&allocator);
+	CU_ASSERT_EQUAL(thread_ranks_run(RANKS, change_statistics, r, NULL), MUON_OK);
+	muon_set_allocator(NULL);
+	for (int i = 0; i < RANKS; i++)
+		CU_ASSERT_EQUAL(r->codes[i], 0);
+	end_run(r);
+}
+
+UNIT_SUITE(optim_disagreement, {"refused", test_refused}, {"callbacks", test_callbacks},
+	   {"statistics", test_statistics})

@@ -3,6 +3,7 @@
 #include "unit/dist/thread_ranks.h"
 #include "unit/optim/optim_fixture.h"
 
+#include <float.h>
 #include <muon/dist.h>
 #include <stdlib.h>
 
@@ -525,6 +526,42 @@ static void test_poison(void)
 	end_run(clean);
 }
 
+/* Larger than bf16 holds: refused before anything has changed, where it would be gathered so. */
+static int step_of_largest(muon_comm *comm, void *context, muon_error *err)
+{
+	ranks_run *run = context;
+	const int rank = muon_comm_rank(comm);
+	optim_fixture *f = &run->fixtures[rank];
+	muon_options options = run->options;
+	muon_optimizer *o;
+	options.nesterov = false; /* what is orthogonalised is the gradient then */
+	int code = muon_optimizer_create_distributed(&o, &options, f->parameters, f->count, comm,
+						     &run->distributed, err);
+	if (code)
+		return code;
+	fixture_set_gradient(&f->parameters[4], 7, rank ? 0 : FLT_MAX);
+	run->codes[rank] = muon_optimizer_step(o, 0.1, &run->errors[rank]);
+	fixture_set_gradient(&f->parameters[4], 7, 1);
+	if (run->codes[rank])
+		code = muon_optimizer_step(o, 0.1, err);
+	muon_optimizer_destroy(&o);
+	return code;
+}
+
+static void test_bf16_overflow(void)
+{
+	for (int bf16 = 0; bf16 < 2; bf16++) {
+		ranks_run *run = make_run(MUON_PLACEMENT_FLAT, bf16 ? MUON_BF16 : MUON_F32);
+		start_ranks(run, 3, fixture_add_all_kinds);
+		CU_ASSERT_EQUAL(thread_ranks_run(3, step_of_largest, run, NULL), MUON_OK);
+		for (int r = 0; r < 3; r++) {
+			CU_ASSERT_EQUAL(run->codes[r], bf16 ? MUON_E_NONFINITE : MUON_OK);
+			CU_ASSERT_STRING_EQUAL(run->errors[r].where, bf16 ? "experts" : "");
+		}
+		end_run(run);
+	}
+}
+
 static int create_unequal(muon_comm *comm, void *context, muon_error *err)
 {
 	ranks_run *run = context;
@@ -605,5 +642,5 @@ UNIT_SUITE(optim_ranks, {"same bits", test_same_bits}, {"many rounds", test_many
 	   {"like undistributed", test_like_undistributed}, {"mean", test_mean},
 	   {"order of sums", test_sums}, {"gather in bf16", test_bf16_gather},
 	   {"bytes", test_bytes}, {"loaded values", test_loaded_values}, {"resume", test_resume},
-	   {"poisoned gradient", test_poison}, {"unequal ranks", test_unequal},
-	   {"options", test_options})
+	   {"poisoned gradient", test_poison}, {"overflow in bf16", test_bf16_overflow},
+	   {"unequal ranks", test_unequal}, {"options", test_options})
