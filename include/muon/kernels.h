@@ -283,7 +283,7 @@ MUON_API muon_ns_form muon_ns_plan_form(const muon_ns_plan *plan); /* what AUTO 
  * direction; o = 0 for m = 0. MUON_E_NONFINITE for NaN or Inf in m, with o as it was. Allocates
  * nothing, but for OpenBLAS' buffer at a process' first product, the stacks of more threads than
  * one, and, where oneDNN multiplies, its own records: for each of some hundred blocks about 14, of
- * 20 kB together, released again; its interface leaves no way round. */
+ * 20 kB together, released again; five of them are its own and can't be avoided. */
 MUON_API int muon_newton_schulz(const muon_ns_plan *plan, const void *m, int64_t ld, void *o,
                                 int64_t ldo, void *workspace);
 
