@@ -8,7 +8,7 @@ set yrange [0:]
 set xlabel "ranks"
 set ylabel "optimizer's share of a step (%)"
 set key outside top center horizontal
-runs = "adamw/flat adamw/whole muon/flat muon/whole"
-colors = "#000000 #888888 #0072b2 #d55e00"
-plot for [i=1:4] "figures.dat" index "final/".word(runs, i)."/final/optimizer_share" \
+runs = "adamw/flat muon/flat muon/whole"
+colors = "#000000 #0072b2 #d55e00"
+plot for [i=1:3] "figures.dat" index "final/".word(runs, i)."/final/optimizer_share" \
      using 1:(100*$2):(100*$3):(100*$4) with yerrorlines lw 2 pt 7 ps 0.5 lc rgb word(colors, i) title word(runs, i)
