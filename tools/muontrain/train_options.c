@@ -61,7 +61,7 @@ static const option_row option_rows[] = {
     {"value-dim", 0, OPTION_INTEGER, MODEL | BITS, FIELD(value_dim), "N",
      "moe: width of a head's values"},
     {"balance-speed", 0, OPTION_NUMBER, MODEL | BITS, FIELD(balance_speed), "X",
-     "moe: what an expert's bias moves by in a step (default: 0.001)"},
+     "moe: what an expert's bias moves by in a step (default: 0.01)"},
     {"precision", 0, OPTION_CHOICE, MODEL | BITS, FIELD(precision), "float32|bf16|bf16-no-master",
      "bf16: weights and the result of every operation are rounded to bf16, the weights that are "
      "updated stay float32; bf16-no-master: those are rounded too, after every step"},
@@ -180,7 +180,7 @@ void default_options(train_options *o)
 	    .context = -1, .dense_layers = -1, .experts = -1, .shared_experts = -1, .top_k = -1,
 	    .expert_ffn = -1, .kv_rank = -1, .nope_dim = -1, .rope_dim = -1, .value_dim = -1,
 	    .routed_scale = -1, .rope_theta = -1, .norm_eps = -1, .init_std = -1,
-	    .balance_speed = 0.001, .held_out_share = 0.05, .batch = 16, .length = -1,
+	    .balance_speed = 0.01, .held_out_share = 0.05, .batch = 16, .length = -1,
 	    .micro_batches = -1, .schedule = MUON_SCHEDULE_COSINE, .lr = 0.008,
 	    .final_lr_ratio = 0.1, .weight_decay = 0.1, .momentum = 0.95, .update_rms = 0.2,
 	    .fixed_width = -1, .adamw_lr_ratio = 1, .adamw_weight_decay = -1, .beta1 = 0.9,
