@@ -19,7 +19,8 @@ HOSTILE = ["model.layers.0.a'; !touch cut; 'b.weight",
            "model.layers.1.<script>document.title='x'</script>\"&%d_x^2{/Bold @y}.weight",
            "model.layers.2.line\nset output 'line'\n.weight",
            "model.layers.3.end_of_data\nsystem 'touch end'.weight",
-           "<img src=x onerror=alert(1)>"]
+           "model.layers.4.'</title></svg><script>x</script>.weight",
+           "''quotes''.weight", '"double".weight', "`", "'", "\\'\\", "<img src=x onerror=alert(1)>"]
 
 
 def plot(*arguments):
@@ -88,7 +89,8 @@ def test_hostile_names():
             assert not [a for a in element.attrib if a.startswith("on")]
             if tag == "text":
                 texts.add("".join(element.itertext()))
-    assert "`touch back`$(touch shell)" in texts, texts
+    for name in ("`touch back`$(touch shell)", "''quotes''", '"double"', "`", "'", "\\\\'\\\\"):
+        assert name in texts, (name, texts)
     assert any(t.startswith("<script>document") for t in texts), texts
     left = {n for n in os.listdir(".")} - {"hostile.safetensors", "hostile", "one", "two", "svg",
                                            "png", "pdf", "kept"}
@@ -97,10 +99,10 @@ def test_hostile_names():
 
 def test_labels():
     """The labels of a comparison are foreign too."""
-    files = plot(CHECKPOINT, EXAMPLE + "/step-000400.h5", "--label", "a'; !touch x; '<b>", "--label",
+    files = plot(CHECKPOINT, EXAMPLE + "/step-000400.h5", "--label", "'a'; !touch x; '<b>", "--label",
                  "`touch y`", "-o", "labels")
     assert all(ET.fromstring(read(f)) is not None for f in files)
-    assert re.search(rb"a'; !touch x; '&lt;b>", read("labels/spectra.svg"))
+    assert re.search(rb"'a'; !touch x; '&lt;b>", read("labels/spectra.svg"))
     assert not os.path.exists("x") and not os.path.exists("y")
 
 

@@ -72,6 +72,12 @@ test-bad-input: $(BUILD)/muonspec | $(BUILD)/packages-test
 test: test-figures
 test-figures: $(BUILD)/muonspec | $(BUILD)/packages-test
 	@$(PYTHON) tests/figures.py $(BUILD)/muonspec notebooks-data/example
+	@$(PYTHON) tests/report_page.py $(BUILD)/muonspec notebooks-data/example
+
+# needs Debian's chromium, chromium-driver and python3-selenium, which are not installed for it
+.PHONY: test-browser
+test-browser: $(BUILD)/muonspec
+	@$(PYTHON) tests/report_browser.py $(BUILD)/muonspec notebooks-data/example
 
 .PHONY: test-train
 test-train: $(BUILD)/muontrain $(BUILD)/muonspec | $(BUILD)/packages-test

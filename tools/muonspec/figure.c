@@ -59,23 +59,32 @@ static size_t first_characters(const char *text, size_t most)
 	return i;
 }
 
-/* In single quotes gnuplot knows no escapes, no commands and no variables; only the quote itself
- * must be doubled. Line ends are gone by muon_escape. */
+/* In single quotes gnuplot knows no escapes, no commands and no variables, but a quote at the start of
+ * such a string confuses it. What holds quotes, or signs that mean something elsewhere, goes into
+ * double quotes, with those as octal numbers, so that no scanner can see them. Line ends are gone by
+ * muon_escape. */
 void figure_quote(muon_text *script, const char *text, size_t most, bool format)
 {
+	static const char odd[] = "'\"\\`$@!#";
 	char *shown = muon_escape_all(text);
 	if (!shown) {
 		script->failed = true;
 		return;
 	}
 	size_t length = first_characters(shown, most);
-	muon_text_add_string(script, "'");
+	const char *quote = strcspn(shown, odd) < length ? "\"" : "'";
+	muon_text_add_string(script, quote);
 	for (size_t i = 0; i < length; i++) {
-		if (shown[i] == '\'' || (format && shown[i] == '%'))
-			muon_text_add(script, shown + i, 1);
+		if (strchr(odd, shown[i])) {
+			muon_text_format(script, "\\%03o", (unsigned)shown[i]);
+			continue;
+		}
+		if (format && shown[i] == '%')
+			muon_text_add_string(script, "%");
 		muon_text_add(script, shown + i, 1);
 	}
-	muon_text_add_string(script, shown[length] ? "\xe2\x80\xa6'" : "'");
+	muon_text_add_string(script, shown[length] ? "\xe2\x80\xa6" : "");
+	muon_text_add_string(script, quote);
 	muon_free(shown);
 }
 

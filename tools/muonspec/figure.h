@@ -30,7 +30,7 @@ figure *figure_add(figure_list *list, const char *name, int width, int height);
 void figure_drop(figure_list *list); /* the last */
 void figures_release(figure_list *list);
 
-/* Add `text` to a script as a string in single quotes, escaped, with no more than `most` characters
+/* Add `text` to a script as a quoted string, escaped, with no more than `most` characters
  * of it; in tic labels, which gnuplot takes for formats, with `format`. */
 void figure_quote(muon_text *script, const char *text, size_t most, bool format);
 

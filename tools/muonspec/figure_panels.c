@@ -63,7 +63,7 @@ void panels_next(panel_grid *grid, const char *title)
 		muon_text_add_string(s, "unset label\nunset colorbox\nunset key\n");
 	grid->next++;
 	muon_text_add_string(s, "set title ");
-	figure_quote(s, title, 34, false);
+	figure_quote(s, title, 40, false);
 	muon_text_add_string(s, " font ',11' offset 0,-0.6\n");
 }
 

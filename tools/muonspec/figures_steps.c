@@ -365,7 +365,9 @@ static void describe_growth(growth *g, const mspec_trend *t, double limit)
 		                 "bf16's largest number, 3.39e38, is far above.",
 		                 limit, side->lr * side->update_rms,
 		                 limit > 300 * g->high ? " That is beyond the figure." : "");
-	if (projected && t->crosses)
+	if (t->crosses && t->at <= g->last)
+		muon_text_format(words, " All weights were there by step %.15g.", t->at);
+	else if (projected && t->crosses)
 		muon_text_format(words, " At this rate it is reached at step %.3g (%.3g to %.3g).",
 		                 t->at, t->low, t->high);
 }

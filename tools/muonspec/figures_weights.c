@@ -194,8 +194,7 @@ static int spectra_page(weights *w, const size_t *kinds, int count, size_t page,
 		muon_text_format(&f->script,
 		                 "set palette maxcolors 32 defined (0 '#0072b2', 1 '#56b4e9', 2 "
 		                 "'#e69f00', 3 '#d55e00')\n"
-		                 "set cbrange [0:%d]\nset cbtics %d\nset cblabel 'layer' offset "
-		                 "-1,0\n",
+		                 "set cbrange [0:%d]\nset cbtics %d\nset cblabel 'layer'\n",
 		                 w->last_layer, (w->last_layer + 4) / 5);
 	muon_text_add_string(&f->script, "set xrange [0:1]\nset yrange [0:1]\nset xtics 0.5\n"
 	                                 "set ytics 0.5\n");
@@ -361,7 +360,8 @@ static void add_heat_colors(const weights *w, const heat_map *h, figure *f)
 		low -= half;
 		high += half;
 	}
-	muon_text_format(s, "set cbrange [%.10g:%.10g]\nset format cb '%%.4g'\n", low, high);
+	muon_text_format(s, "set cbrange [%.10g:%.10g]\nset cbtics %.10g\nset format cb '%%.4g'\n", low,
+	                 high, figure_tics(high - low, f->height / 45));
 }
 
 static int longest_label(const weights *w, const heat_map *h)

@@ -32,6 +32,8 @@ static const verb_spec verbs[] = {
      1, 1, true, run_forward},
     {"plot", VERB_PLOT, "X [Y]", "Figures of a checkpoint, a run, or two of them, by gnuplot", 1, 2,
      true, run_plot},
+    {"report", VERB_REPORT, "X [Y]", "One HTML page about a checkpoint, a run, or two of them", 1, 2,
+     true, run_report},
     {"baseline", VERB_BASELINE, "X...", "Record a checkpoint's, run's or comparison's values", 1,
      INT_MAX, true, run_baseline},
     {"check", VERB_CHECK, "X...", "Gates: values against a baseline and limits, for CI", 1, INT_MAX,

@@ -31,10 +31,12 @@ static void cut_ending(char *name, const char *ending)
 		name[length - size] = 0;
 }
 
-/* The name without its slice and the word for weights, which all have. */
+/* The name without its slice, and the words before and after that all weights have. */
 static void strip(char *out, size_t capacity, const char *name, const char *slice)
 {
-	snprintf(out, capacity, "%s", name);
+	static const char folder[] = "model_weights/"; /* of Keras */
+	bool keras = !strncmp(name, folder, sizeof folder - 1);
+	snprintf(out, capacity, "%s", keras ? name + sizeof folder - 1 : name);
 	char ending[LONGEST_NAME];
 	if (slice && snprintf(ending, sizeof ending, "[%s]", slice) < LONGEST_NAME)
 		cut_ending(out, ending);
@@ -69,8 +71,8 @@ static void shorten(char *out, size_t capacity, const char *text)
 		memcpy(out, text, length + 1);
 		return;
 	}
-	size_t head = back_to_character(text, room / 2);
-	size_t tail = back_to_character(text, length - (room - room / 2));
+	size_t head = back_to_character(text, room / 3); /* ends tell more */
+	size_t tail = back_to_character(text, length - (room - room / 3));
 	if (length - tail > room - head)
 		for (tail++; ((unsigned char)text[tail] & 0xc0) == 0x80;)
 			tail++;

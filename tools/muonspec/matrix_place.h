@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-enum { LONGEST_KIND = 64 };
+enum { LONGEST_KIND = 36 /* bytes: what fits over a panel */ };
 
 typedef struct matrix_place {
 	int layer;               /* the first number that stands by itself in the name; -1: none */

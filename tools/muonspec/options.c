@@ -14,6 +14,7 @@ static const option_row option_rows[] = {
      "of the figures (default: svg)"},
     {"output", 'o', OPTION_TEXT, VERB_PLOT, FIELD(output), "DIR",
      "folder for the figures, needed; made if it is not there"},
+    {"output", 'o', OPTION_TEXT, VERB_REPORT, FIELD(output), "FILE", "the page, needed"},
     {"keep-script", 0, OPTION_FLAG, VERB_PLOT, FIELD(keep_script), NULL,
      "also keep each figure's gnuplot script and data, to restyle it"},
     {"output", 'o', OPTION_TEXT, VERB_ANALYZE, FIELD(output), "FILE",

@@ -2,6 +2,7 @@
 #include "gnuplot.h"
 #include "metric_list.h"
 #include "verbs.h"
+#include "written.h"
 
 #include "common/messages.h"
 #include "common/output_file.h"
@@ -28,19 +29,6 @@ static int make_folder(const char *path, muon_error *err)
 		return muon_fail(err, MUON_E_WRITE, path, "%s", strerror(errno));
 	return S_ISDIR(st.st_mode) ? MUON_OK
 	                           : muon_fail(err, MUON_E_WRITE, path, "is not a folder");
-}
-
-static int write_bytes(const char *path, const muon_text *text, muon_error *err)
-{
-	FILE *file = fopen(path, "wb");
-	size_t done = file ? fwrite(text->bytes, 1, text->length, file) : 0;
-	bool failed = !file || done != text->length || fflush(file);
-	int reason = errno;
-	if (file && fclose(file) && !failed) {
-		failed = true;
-		reason = errno;
-	}
-	return failed ? muon_fail(err, MUON_E_WRITE, path, "%s", strerror(reason)) : MUON_OK;
 }
 
 /* DIR/NAME.ENDING, whole or not at all; its name goes to standard output. */

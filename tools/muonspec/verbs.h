@@ -13,6 +13,7 @@ int run_forward(const tool_options *options, muon_error *err);
 int run_track(const tool_options *options, muon_error *err);
 int run_compare(const tool_options *options, muon_error *err);
 int run_plot(const tool_options *options, muon_error *err);
+int run_report(const tool_options *options, muon_error *err);
 int run_baseline(const tool_options *options, muon_error *err);
 int run_check(const tool_options *options, muon_error *err);
 

@@ -1,0 +1,258 @@
+"""The page of `report`: its numbers are those of the JSON, it needs nothing but itself, hostile names
+do nothing, and it is there without gnuplot too.
+
+usage: report_page.py MUONSPEC EXAMPLE"""
+import base64
+import hashlib
+import html.parser
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+MUONSPEC, EXAMPLE = map(os.path.abspath, sys.argv[1:3])
+EARLY, LATE = (os.path.join(EXAMPLE, f"step-00{step}.h5") for step in ("0400", "1600"))
+GNUPLOT = os.environ.get("MUONSPEC_GNUPLOT") or shutil.which("gnuplot")
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+UNCLOSED = {"td", "tr", "th"}  # their end tags may be left out
+HOSTILE = ["model.layers.0.<script>alert(1)</script>.weight",
+           "model.layers.1.\"><img src=x onerror=alert(1)>.weight",
+           "model.layers.2.'</title></svg></table><script>x</script>.weight",
+           "model.layers.3.&lt;b&gt;`touch x`$(touch y)\n\u202e.weight"]
+
+
+class Page(html.parser.HTMLParser):
+    """Elements and their counts, text, and the tables as {caption: (columns, rows)}; a cell is a
+    number where it has data-v, else its text."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.tags, self.attributes, self.text, self.script = {}, [], [], []
+        self.tables, self.rows, self.columns, self.where, self.caption = {}, None, None, None, ""
+        self.stack = []
+        self.feed(text)
+        self.close()
+        assert not self.stack, self.stack
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags[tag] = self.tags.get(tag, 0) + 1
+        self.attributes.append((tag, attrs))
+        if tag not in VOID | UNCLOSED:
+            self.stack.append(tag)
+        self.where = tag
+        if tag == "table":
+            self.columns, self.rows, self.caption = [], [], ""
+        elif tag == "th":
+            self.columns.append("")
+        elif tag == "tr" and self.columns:
+            self.rows.append([])
+        elif tag == "td":
+            self.rows[-1].append(float(attrs["data-v"]) if "data-v" in attrs else "")
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags[tag] = self.tags.get(tag, 0) + 1
+        self.attributes.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag in UNCLOSED:
+            self.where = None
+            return
+        assert self.stack and self.stack[-1] == tag, (tag, self.stack)
+        self.stack.pop()
+        if tag == "table":
+            name, number = self.caption, 2
+            while name in self.tables:  # of the second side
+                name, number = f"{self.caption} {number}", number + 1
+            self.tables[name] = (self.columns, self.rows)
+            self.columns = None
+        self.where = None
+
+    def handle_data(self, data):
+        if self.where == "script":
+            self.script.append(data)
+        else:
+            self.text.append(data)
+        if self.where == "caption":
+            self.caption += data
+        elif self.where == "th":
+            self.columns[-1] += data
+        elif self.where == "td" and isinstance(self.rows[-1][-1], str):
+            self.rows[-1][-1] += data.rstrip("\n")
+
+    def records(self, caption):
+        columns, rows = self.tables[caption]
+        assert all(len(r) == len(columns) for r in rows), caption
+        return [dict(zip(columns, row)) for row in rows]
+
+
+def run(*arguments, **environment):
+    done = subprocess.run([MUONSPEC, *arguments], text=True, capture_output=True,
+                          env={**os.environ, **environment})
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def report(*arguments, **environment):
+    run("report", "-q", "--no-store", "-o", "page.html", *arguments, **environment)
+    with open("page.html", encoding="utf-8") as f:
+        return Page(f.read())
+
+
+def values(*arguments):
+    return json.loads(run(*arguments, "-q", "--format", "json").stdout)
+
+
+def equal(cell, number):
+    assert cell == ("" if number is None else number), (cell, number)
+
+
+def check_risks(page, wanted, caption):
+    shown = page.records(caption)
+    wanted = [r for r in wanted["risks"] if r["verdict"] != "ok"]
+    assert len(shown) == len(wanted) > 0
+    by_key = {(r["name"], r["kind"], r["reason"]): r for r in wanted}
+    for row in shown:
+        risk = by_key[row["name"], row["kind"], row["reason"]]
+        assert row["verdict"] == risk["verdict"]
+        equal(row["value"], risk["value"])
+        equal(row["threshold"], risk["threshold"])
+
+
+def check_weights(page, wanted, suffix=""):
+    rows = page.records("Matrices" + suffix)
+    assert [r["matrix"] for r in rows] == [m["name"] for m in wanted["matrices"]]
+    compared = 0
+    for row, matrix in zip(rows, wanted["matrices"]):
+        assert row["rows"] == matrix["rows"] and row["cols"] == matrix["cols"]
+        for metric, cell in list(row.items())[6:]:
+            equal(cell, matrix["metrics"][metric])
+            compared += 1
+    groups = page.records("Groups: means over their matrices" + suffix)
+    for row, group in zip(groups, wanted["groups"], strict=True):
+        assert row["group"] == group["group"] and row["matrices"] == group["count"]
+        for metric, summary in group["metrics"].items():
+            equal(row[metric], summary["mean"])
+            compared += 1
+    return compared
+
+
+def test_checkpoint():
+    page = report(LATE)
+    assert check_weights(page, values("analyze", LATE)) > 300
+    check_risks(page, values("risk", LATE), "To watch and at risk")
+
+
+def test_run():
+    page, wanted = report(EXAMPLE), values("track", "--no-store", EXAMPLE)
+    series = {(s["name"].strip("()"), s["metric"]): dict(zip(map(str, s["steps"]), s["values"]))
+              for s in wanted["series"] if s["name"].startswith("(")}
+    rows = page.records("By step")
+    assert len(rows) == len(series) > 20
+    for row in rows:
+        known = series[row["group"].strip("()"), row["metric"]]
+        for step, cell in list(row.items())[2:]:
+            equal(cell, known.get(step))
+    trends = {t["name"]: t for t in wanted["trends"] if t["metric"] == "rms"}
+    for row in page.records("Growth of the RMS: value ~ step^exponent"):
+        trend = trends.pop(row["name"])
+        equal(row["exponent"], trend["exponent"])
+        equal(row["standard error"], trend["exponent_error"])
+    assert not trends
+    assert check_weights(page, values("analyze", LATE)) > 300
+
+
+def test_comparison():
+    page = report(EARLY, LATE, "--label", "<b>early</b>", "--label", "late")
+    wanted = values("compare", EARLY, LATE)
+    keys = ["metric", "count", "share_higher_a", "share_higher_b", "ties", "sign_test_p",
+            "median_difference", "low", "high", "effect_size"]
+    _, rows = page.tables["Findings at the last checkpoints that pair"]
+    for row, finding in zip(rows, wanted["findings"], strict=True):
+        for cell, key in zip(row, keys, strict=True):
+            equal(cell, finding[key])
+    pairs = page.records("Pairs of matrices at the last checkpoints that pair")
+    for row, pair in zip(pairs, wanted["pairs"], strict=True):
+        assert row["matrix"] == pair["name"]
+        for metric, sides in pair["metrics"].items():
+            for part, key in (("first", "a"), ("second", "b"), ("difference", "difference")):
+                equal(row[f"{metric}, {part}"], sides[key])
+    check_weights(page, values("analyze", EARLY))
+    check_weights(page, values("analyze", LATE), " 2")
+    entropy = next(f for f in wanted["findings"] if f["metric"] == "svd_entropy")
+    text = "".join(page.text)
+    assert "<b>early</b>" in text and f"{entropy['median_difference']:.4g}"[:5] in text
+
+
+def check_by_itself(page):
+    policy = next(a["content"] for t, a in page.attributes
+                  if t == "meta" and a.get("http-equiv") == "Content-Security-Policy")
+    digest = hashlib.sha256("".join(page.script).encode()).digest()
+    assert policy.startswith("default-src 'none'") and page.tags["script"] == 1
+    assert f"'sha256-{base64.b64encode(digest).decode()}'" in policy, \
+        "SCRIPT_HASH in tools/muonspec/page.c should be " + base64.b64encode(digest).decode()
+    for tag, attributes in page.attributes:
+        assert tag not in ("img", "link", "iframe", "object", "embed", "base", "form"), tag
+        for name, value in attributes.items():
+            assert not name.startswith("on"), name
+            if name in ("src", "href", "xlink:href"):
+                assert re.fullmatch(r"#f\d+-[A-Za-z0-9_]+", value), value
+    ids = [a["id"] for _, a in page.attributes if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert all(a.get("aria-label") for t, a in page.attributes if t == "svg")
+
+
+def test_by_itself():
+    page = report(EXAMPLE)
+    check_by_itself(page)
+    assert page.tags.get("svg", 0) == (6 if GNUPLOT else 0)
+
+
+def test_hostile_names():
+    header = {n: {"dtype": "F32", "shape": [2, 2], "data_offsets": [16 * i, 16 * i + 16]}
+              for i, n in enumerate(HOSTILE)}
+    text = json.dumps(header).encode()
+    with open("hostile.safetensors", "wb") as f:
+        f.write(len(text).to_bytes(8, "little") + text +
+                bytes.fromhex("0000803f000000400000404000008040") * len(HOSTILE))
+    before = set(os.listdir("."))
+    page = report("hostile.safetensors")
+    check_by_itself(page)
+    assert set(os.listdir(".")) <= before | {"page.html"}
+    names = [row["matrix"] for row in page.records("Matrices")]
+    assert names[:3] == HOSTILE[:3], names
+    assert names[3] == HOSTILE[3].replace("\n", "\\n").replace("\u202e", "\\xe2\\x80\\xae")
+
+
+def test_without_gnuplot():
+    done = run("report", "--no-store", "-q", "-o", "bare.html", LATE, MUONSPEC_GNUPLOT="/none")
+    assert "no figures: MUONSPEC_GNUPLOT names no program" in done.stderr, done.stderr
+    with open("bare.html", encoding="utf-8") as f:
+        page = Page(f.read())
+    assert "svg" not in page.tags and "There are no figures" in "".join(page.text)
+    assert check_weights(page, values("analyze", LATE)) > 300
+
+
+def test_same_bytes():
+    pages = []
+    for threads in "12":
+        report(EXAMPLE, "--threads", threads)
+        with open("page.html", "rb") as f:
+            pages.append(f.read())
+    assert pages[0] == pages[1]
+
+
+def main():
+    tests = [f for n, f in globals().items() if n.startswith("test_")]
+    with tempfile.TemporaryDirectory() as scratch:
+        os.chdir(scratch)
+        for test in tests:
+            test()
+        os.chdir("/")
+    print(f"report_page: {len(tests)} tests passed")
+
+
+main()
