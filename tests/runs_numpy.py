@@ -146,6 +146,17 @@ def check_numbers(folder, run):
     check_series(json.loads(track(folder, "--no-store")[0]), run, estimated)
 
 
+def check_spectra(report, runs):
+    with_spectra = [p for p in report["pairs"] if "spectra" in p]
+    check(len(with_spectra) == len(SHAPES), "spectra of the last step")
+    for p in with_spectra:
+        check(p["step"] == STEPS[-1], "spectra's step")
+        for side, run in zip("ab", runs):
+            s = np.linalg.svd(run[p["step"]][p["name"]].astype(np.float64), compute_uv=False)
+            for at, value in zip(p["spectra"]["at"], p["spectra"][side]):
+                close(value, s[int(at * (len(s) - 1) + 0.5)] / s[0], 1e-9, "spectrum")
+
+
 def check_compare(a, b, runs):
     done = subprocess.run([MUONSPEC, "compare", "-q", "--format", "json", "--no-store", "--label",
                            "muon", "--label", "adamw", a, b], stdout=subprocess.PIPE, text=True)
@@ -159,12 +170,48 @@ def check_compare(a, b, runs):
             close(v["b"], y, 1e-9, "b")
             check(v["difference"] == v["a"] - v["b"], "difference")
     check(len(report["pairs"]) == len(SHAPES) * len(STEPS), "pairs")
+    check_spectra(report, runs)
     for f in report["findings"]:
         d = np.array([expected(runs[0], n, f["metric"], STEPS[-1], None) -
                       expected(runs[1], n, f["metric"], STEPS[-1], None) for n in SHAPES])
         check(f["share_higher_a"] == (d > 0).mean(), "share")
         check(abs(f["median_difference"] - np.median(d)) < 1e-9, "median")
         check(f["low"] <= f["median_difference"] <= f["high"], "interval")
+
+
+# ---- recorded outputs -------------------------------------------------------------------------
+
+NORMS = {"q_proj": "input", "k_proj": "input", "v_proj": "input", "gate_proj": "post_attention",
+         "up_proj": "post_attention"}
+
+
+def gain_of(f, name):
+    part = name.split(".")
+    if name == "lm_head.weight":
+        return f["model.norm.weight"][...]
+    norm = NORMS.get(part[-2])
+    return f["%s.%s_layernorm.weight" % (".".join(part[:3]), norm)][...] if norm else 1
+
+
+def check_outputs(folder):
+    """The ratio of what muontrain recorded to the closed form."""
+    report = json.loads(track(folder, "--no-store", "--changes", "none")[0])
+    paths = {c["step"]: c["path"] for c in report["checkpoints"]}
+    seen = 0
+    for s in report["series"]:
+        for step, value in zip(s["steps"], s["values"]):
+            if not s["metric"].startswith("recorded_output") or s["name"].startswith("layer"):
+                continue
+            with h5py.File(paths[step], "r") as f:
+                outputs = f["activations/matrices/" + s["name"]]
+                if s["metric"] == "recorded_output_rms_ratio":
+                    w = f[s["name"]][...].astype(np.float64) * gain_of(f, s["name"])
+                    truth = outputs["output_rms"][0] / np.sqrt((w ** 2).sum() / len(w))
+                else:
+                    truth = outputs[s["metric"][len("recorded_"):]][0]
+            close(value, truth, 1e-6, "%s %s" % (s["name"], s["metric"]))
+            seen += 1
+    check(seen == 3 * 15 * len(paths), "every recorded matrix and step")
 
 
 # ---- the store --------------------------------------------------------------------------------
@@ -246,6 +293,8 @@ def main():
         runs = [make_run(scratch + "/a", 1), make_run(scratch + "/b", 2, 1.5)]
         check_numbers(scratch + "/a", runs[0])
         check_compare(scratch + "/a", scratch + "/b", runs)
+        check_outputs(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "notebooks-data",
+                                   "weight-decay", "checkpoints", "muon-none"))
         truth = track(scratch + "/a", "--no-store")[0]
         check(track(scratch + "/a", "--no-store", "--threads", "1")[0].replace(
             '"threads": 1', '"threads": %d' % json.loads(truth)["tool"]["threads"]) == truth,

@@ -90,6 +90,7 @@ typedef struct mspec_track_options {
 	const mspec_limit *limits;
 	size_t limit_count;
 	double level;          /* of intervals; 0: 0.95 */
+	bool spectra;          /* fill mspec_track.spectra */
 } mspec_track_options;
 
 /* What a series is about. */
@@ -97,8 +98,16 @@ typedef enum mspec_series_kind {
 	MSPEC_SERIES_MODEL,  /* all weights: name "(model)", no group */
 	MSPEC_SERIES_GROUP,  /* name "(AttnQO)" */
 	MSPEC_SERIES_MATRIX,
-	MSPEC_SERIES_LAYER   /* recorded activations: "layer 3", metric "recorded_output_rms" */
+	MSPEC_SERIES_LAYER,  /* recorded activations: "layer 3", metric "recorded_output_rms" */
+	/* recorded outputs y = W x of a matrix: "recorded_output_rms", "recorded_output_max_abs", and
+	 * "recorded_output_rms_ratio", recorded over closed form */
+	MSPEC_SERIES_OUTPUT
 } mspec_series_kind;
+
+/* Where spectra are looked at side by side: shares p of the way from the largest singular value to
+ * the smallest; of n values it is number round(p (n - 1)), counted from 0. */
+enum { MSPEC_SPECTRUM_PLACES = 7 };
+MUON_API const double *mspec_spectrum_places(void);
 
 /* One number over steps. RMS and changes of groups and of the model are of all their entries taken
  * together; other metrics are the mean over matrices. */
@@ -127,6 +136,9 @@ typedef struct mspec_track {
 	size_t trend_count;
 	const char *const *metrics; /* names of the columns: registry metrics, then changes */
 	size_t metric_count;
+	/* Spectra in outline, if asked for: s_i / s_1 at each of mspec_spectrum_places for matrix i at
+	 * checkpoint k, from (i * run->count + k) * MSPEC_SPECTRUM_PLACES; NaN where not ok. */
+	const double *spectra;
 	bool estimated; /* some spectra of changes are estimates */
 	void *memory;
 } mspec_track;
@@ -157,6 +169,9 @@ typedef struct mspec_pair {
 	const char *name, *group;
 	double step;              /* of a */
 	const double *a, *b;
+	/* s_i / s_1 at each of mspec_spectrum_places; NULL but for matrices of the last pair of
+	 * checkpoints */
+	const double *spectrum_a, *spectrum_b;
 } mspec_pair;
 
 /* One metric over the matrices of the last pair of checkpoints. */

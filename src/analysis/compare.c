@@ -33,7 +33,7 @@ static const mspec_series *row_of(const comparing *c, int side, size_t row)
 static size_t count_rows(const mspec_track *track)
 {
 	size_t count = 0;
-	while (count < track->series_count && track->series[count].kind != MSPEC_SERIES_LAYER)
+	while (count < track->series_count && track->series[count].kind <= MSPEC_SERIES_MATRIX)
 		count++;
 	return count / track->metric_count;
 }
@@ -179,6 +179,14 @@ static void list_unpaired_checkpoints(comparing *c)
 
 /* ---- pairs -------------------------------------------------------------------------------- */
 
+/* The outline of a matrix' spectrum at checkpoint `at`. */
+static const double *outline(const comparing *c, int side, size_t row, size_t at)
+{
+	const mspec_track *t = c->tracks[side];
+	size_t matrix = row + t->run->matrix_count - c->rows[side];
+	return &t->spectra[(matrix * t->run->count + at) * MSPEC_SPECTRUM_PLACES];
+}
+
 static void fill_pair(comparing *c, mspec_pair *pair, size_t row, const match *m, double *values)
 {
 	size_t metrics = c->result->metric_count;
@@ -193,6 +201,10 @@ static void fill_pair(comparing *c, mspec_pair *pair, size_t row, const match *m
 			     .step = c->tracks[0]->run->checkpoints[m->a].step,
 			     .a = values,
 			     .b = values + metrics};
+	if (a->kind != MSPEC_SERIES_MATRIX || m != &c->matches[c->match_count - 1])
+		return;
+	pair->spectrum_a = outline(c, 0, row, m->a);
+	pair->spectrum_b = outline(c, 1, c->partner[row], m->b);
 }
 
 static int fill_pairs(comparing *c)
@@ -295,7 +307,8 @@ static int load_side(comparing *c, int side, const char *path)
 {
 	mspec_track_options how = {.run = c->options->run,
 				   .metrics = c->options->metrics,
-				   .metric_count = c->options->metric_count};
+				   .metric_count = c->options->metric_count,
+				   .spectra = true};
 	how.run.store = c->options->stores[side];
 	how.run.changes = MSPEC_CHANGES_NONE;
 	how.run.align = 0;

@@ -101,7 +101,7 @@ static int read_recorded(mspec_recorded *r, mspec_checkpoint *checkpoint, size_t
 {
 	const mspec_tensor *t = mspec_tensor_at(checkpoint, index);
 	size_t count = (size_t)t->elements, layers = (size_t)t->dims[0], heads = count / layers;
-	const char *slash = strrchr(t->name, '/');
+	const char *slash = strchr(t->name, '/'); /* behind "activations" */
 	void *raw = muon_alloc(count, muon_dtype_size(t->dtype));
 	double *values = muon_alloc(count, sizeof *values);
 	r->name = utf8_name(slash ? slash + 1 : t->name, arena);

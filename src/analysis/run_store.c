@@ -307,7 +307,7 @@ static bool find_recorded(mspec_store *store, const char *object, mspec_record *
 	const char **names = muon_arena_alloc(arena, count + 1, sizeof *names);
 	if (!record->recorded || !names)
 		return false;
-	snprintf(name, sizeof name, "%s/recorded", object);
+	snprintf(name, sizeof name, "%s/recorded_names", object);
 	if (count && mspec_columns_strings(store->columns, name, names, (int64_t)count, arena, NULL))
 		return false;
 	for (size_t i = 0; i < count; i++) {
@@ -679,7 +679,7 @@ static int write_recorded(mspec_hdf5_writer *w, const char *object, const mspec_
 	for (size_t i = 0; i < r->recorded_count; i++)
 		names[i] = r->recorded[i].name;
 	int code = r->recorded_count
-		       ? write_texts(w, object, "recorded", names, r->recorded_count, err)
+		       ? write_texts(w, object, "recorded_names", names, r->recorded_count, err)
 		       : MUON_OK;
 	muon_free(names);
 	for (size_t i = 0; i < r->recorded_count && !code; i++) {

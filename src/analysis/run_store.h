@@ -21,9 +21,9 @@ typedef struct mspec_listing {
 	double *rows, *cols;
 } mspec_listing;
 
-/* Statistics of activations that the checkpoint records, one value per layer. */
+/* Statistics of activations that the checkpoint records, one value per layer, or one of a matrix. */
 typedef struct mspec_recorded {
-	const char *name; /* "output_rms" */
+	const char *name; /* "output_rms", "matrices/model.layers.0.mlp.up_proj.weight/output_rms" */
 	size_t count;
 	double *values;
 } mspec_recorded;

@@ -1,4 +1,5 @@
 /* track: what becomes of a run's weights over its steps. */
+#include "analysis/recorded_outputs.h"
 #include "analysis/run_internal.h"
 #include "analysis/run_visit.h"
 #include "analysis/trends.h"
@@ -40,11 +41,18 @@ typedef struct tracking {
 	double *squares;       /* of each matrix at the checkpoint before; NaN: not ok */
 	double *work;          /* for one spectrum */
 	sums *sums;            /* the model's, then the groups' */
+	double *spectra;       /* track->spectra */
 } tracking;
 
 static double *cell(const tracking *t, size_t row, size_t column, size_t checkpoint)
 {
 	return &t->values[(row * t->columns + column) * t->track->run->count + checkpoint];
+}
+
+const double *mspec_spectrum_places(void)
+{
+	static const double places[MSPEC_SPECTRUM_PLACES] = {0, 0.1, 0.25, 0.5, 0.75, 0.9, 1};
+	return places;
 }
 
 /* ---- preparing ---------------------------------------------------------------------------- */
@@ -109,6 +117,18 @@ static int choose_groups(tracking *t)
 	return MUON_OK;
 }
 
+static int allocate_spectra(tracking *t)
+{
+	const mspec_run *run = t->track->run;
+	size_t values;
+	if (__builtin_mul_overflow(run->matrix_count * MSPEC_SPECTRUM_PLACES, run->count, &values))
+		return MUON_E_MEMORY;
+	t->track->spectra = t->spectra = muon_arena_alloc(t->arena, values + 1, sizeof *t->spectra);
+	for (size_t i = 0; t->spectra && i < values; i++)
+		t->spectra[i] = NAN;
+	return t->spectra ? MUON_OK : MUON_E_MEMORY;
+}
+
 static int allocate(tracking *t)
 {
 	const mspec_run *run = t->track->run;
@@ -133,7 +153,7 @@ static int allocate(tracking *t)
 		t->squares[i] = NAN;
 	for (size_t i = 0; i < run->count; i++)
 		t->steps[i] = run->checkpoints[i].step;
-	return MUON_OK;
+	return t->options->spectra ? allocate_spectra(t) : MUON_OK;
 }
 
 /* ---- one checkpoint ------------------------------------------------------------------------- */
@@ -199,6 +219,19 @@ static void put_sums(const tracking *t, size_t row, size_t checkpoint, const sum
 		   s->before > 0 ? sqrt(s->delta / s->before) : NAN);
 }
 
+static void put_spectrum(const tracking *t, size_t matrix, size_t checkpoint,
+			 const mspec_spectrum *s)
+{
+	double *out = &t->spectra[(matrix * t->track->run->count + checkpoint) *
+				  MSPEC_SPECTRUM_PLACES];
+	if (!s->sigma || s->count < 1 || !(s->sigma[0] > 0))
+		return;
+	for (int i = 0; i < MSPEC_SPECTRUM_PLACES; i++) {
+		double place = mspec_spectrum_places()[i] * (double)(s->count - 1);
+		out[i] = s->sigma[(size_t)(place + 0.5)] / s->sigma[0];
+	}
+}
+
 static int take_checkpoint(void *state, size_t index, const mspec_spectra *spectra,
 			   const mspec_change *changes, const mspec_record *record, muon_error *err)
 {
@@ -215,6 +248,8 @@ static int take_checkpoint(void *state, size_t index, const mspec_spectra *spect
 			mspec_spectrum_metrics(s, t->metrics, t->metric_count, t->work, values);
 		for (size_t k = 0; s && k < t->metric_count; k++)
 			*cell(t, 1 + t->group_count + i, k, index) = values[k];
+		if (s && t->spectra)
+			put_spectrum(t, i, index, s);
 		if (c)
 			put_matrix_change(t, i, index, c);
 		add_to_sums(&t->sums[0], t, i, index, s, c);
@@ -242,6 +277,8 @@ static size_t find_layers(const tracking *t, layer_names *names, size_t room)
 		for (size_t k = 0; k < m->records[i]->recorded_count; k++) {
 			const mspec_recorded *r = &m->records[i]->recorded[k];
 			size_t at = 0;
+			if (mspec_is_output_record(r))
+				continue;
 			while (at < count && strcmp(names[at].name, r->name))
 				at++;
 			if (at == room)
@@ -312,24 +349,40 @@ static int fill_row(const tracking *t, size_t row, mspec_series **next)
 	return MUON_OK;
 }
 
+/* With their ratio to the closed form, if that is among the columns. */
+static int list_outputs(const tracking *t, mspec_series **series, size_t *count)
+{
+	mspec_closed_form closed = {.stride = t->columns * t->track->run->count};
+	for (size_t c = 0; c < t->metric_count; c++)
+		if (t->track->run->matrix_count && !strcmp(t->track->metrics[c], "output_rms"))
+			closed.values = cell(t, 1 + t->group_count, c, 0);
+	return mspec_recorded_outputs(series, count, t->track->run, t->steps, &closed, t->arena);
+}
+
 static int fill_series(tracking *t)
 {
 	layer_names names[32];
 	size_t kinds = find_layers(t, names, sizeof names / sizeof *names), layers = 0;
 	for (size_t k = 0; k < kinds; k++)
 		layers += names[k].layers;
-	size_t count = t->row_count * t->columns + layers;
+	mspec_series *outputs;
+	size_t output_count;
+	int code = list_outputs(t, &outputs, &output_count);
+	if (code)
+		return code;
+	size_t count = t->row_count * t->columns + layers + output_count;
 	mspec_series *next = t->track->series =
 	    muon_arena_alloc(t->arena, count + 1, sizeof *t->track->series);
 	if (!next)
 		return MUON_E_MEMORY;
 	t->track->series_count = count;
-	int code = MUON_OK;
 	for (size_t row = 0; row < t->row_count && !code; row++)
 		code = fill_row(t, row, &next);
 	for (size_t k = 0; k < kinds; k++)
 		for (size_t layer = 0; layer < names[k].layers && !code; layer++)
 			code = fill_layer(t, next++, names[k].name, layer);
+	if (!code && output_count)
+		memcpy(next, outputs, output_count * sizeof *outputs);
 	return code;
 }
 

@@ -8,6 +8,7 @@ run_through 'grep -A99 Unpaired' compare --no-store --label muon --label adamw a
 run_through rounded compare -q --format json --threads 1 --no-store --metrics rms --include '*0*q_proj.weight' a b
 run_through rounded compare -q --format jsonl --threads 1 --metrics rms --include '*0*q_proj.weight' step-000400.h5 step-001600.h5
 run_through rounded compare -q --format csv --metrics rms --include '*0*[qk]_proj.weight' step-000400.h5 step-001600.h5
+run_through 'sed -n "/^Their/,\$p"' compare -q -v --no-store --include '*layers.1.*' --metrics svd_entropy step-000400.h5 step-001600.h5
 # other models
 blocks 4 >four.safetensors
 run compare four.safetensors step-001600.h5

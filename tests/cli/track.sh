@@ -29,6 +29,11 @@ run_through 'wc -l' ls --format csv model.h5
 printf 'x' | dd of=kept.spectra.h5 bs=1 seek=3000 conv=notrunc 2>/dev/null
 run_through 'wc -l' track --format csv -o kept.spectra.h5 run
 run_through 'wc -l' track --format csv -o no-such-folder/kept.spectra.h5 run
+# outputs that checkpoints recorded, against the closed form
+mkdir decay
+cp "$EXAMPLE"/../weight-decay/checkpoints/muon-none/step-*.h5 decay
+run_through 'sed -n "/^Output RMS/,\$p"' track -q --no-store --changes none decay
+run_through 'grep recorded_output | rounded' track -q --no-store --changes none --format csv --include '*1*down_proj.weight' decay
 # what is refused
 mkdir empty
 run track --no-store empty

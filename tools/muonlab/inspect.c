@@ -226,10 +226,11 @@ static int add_activations(csv_table *table, double step, mspec_checkpoint *chec
                            size_t index, size_t *first, size_t *layers, muon_error *err)
 {
 	const mspec_tensor *tensor = mspec_tensor_at(checkpoint, index);
+	static const char matrices[] = "activations/matrices/"; /* outputs of single ones */
 	const char *slash = strrchr(tensor->name, '/');
 	char column[100], layer[32];
 	float values[MOST_LAYERS];
-	if (tensor->rank != 1 || tensor->dtype != MUON_F32 || tensor->elements > MOST_LAYERS ||
+	if (!strncmp(tensor->name, matrices, strlen(matrices)) || tensor->rank != 1 || tensor->dtype != MUON_F32 || tensor->elements > MOST_LAYERS ||
 	    (*layers && (size_t)tensor->elements != *layers))
 		return MUON_OK; /* not of layers */
 	int code = mspec_read(checkpoint, index, 0, tensor->elements, values, err);

@@ -11,6 +11,14 @@ static json_t *labels_array(const mspec_comparison *c)
 	return json_pack("[o, o]", json_text(c->labels[0]), json_text(c->labels[1]));
 }
 
+static json_t *numbers_array(const double *values)
+{
+	json_t *array = json_array();
+	for (int i = 0; i < MSPEC_SPECTRUM_PLACES; i++)
+		json_add(array, json_number_or_null(values[i]));
+	return array;
+}
+
 static json_t *pair_object(const mspec_comparison *c, const mspec_pair *p)
 {
 	json_t *metrics = json_object();
@@ -19,9 +27,15 @@ static json_t *pair_object(const mspec_comparison *c, const mspec_pair *p)
 		         json_pack("{s:o, s:o, s:o}", "a", json_number_or_null(p->a[k]), "b",
 		                   json_number_or_null(p->b[k]), "difference",
 		                   json_number_or_null(p->a[k] - p->b[k])));
-	return json_pack("{s:o, s:o, s:o, s:o}", "name", json_text(p->name), "group",
-	                 json_text(p->group), "step", json_whole_or_null(p->step), "metrics",
-	                 metrics);
+	json_t *pair = json_pack("{s:o, s:o, s:o, s:o}", "name", json_text(p->name), "group",
+	                         json_text(p->group), "step", json_whole_or_null(p->step),
+	                         "metrics", metrics);
+	if (pair && p->spectrum_a)
+		json_put(pair, "spectra",
+		         json_pack("{s:o, s:o, s:o}", "at", numbers_array(mspec_spectrum_places()),
+		                   "a", numbers_array(p->spectrum_a), "b",
+		                   numbers_array(p->spectrum_b)));
+	return pair;
 }
 
 static json_t *finding_object(const mspec_finding *f)

@@ -1,5 +1,6 @@
 /* A comparison for people: which side is higher in what, by how much, and where most. */
 #include "compare_output.h"
+#include "matrix_place.h"
 
 #include "common/screen.h"
 
@@ -163,6 +164,50 @@ static size_t telling_metric(const mspec_comparison *c)
 	return 0;
 }
 
+/* "layer 3 mlp.up_proj": whole names leave no room for a spectrum. */
+static const char *short_name(char *out, size_t capacity, const char *name)
+{
+	matrix_place place;
+	char kind[4 * LONGEST_KIND], layer[32] = "";
+	matrix_place_of(&place, name, NULL);
+	if (place.layer >= 0)
+		snprintf(layer, sizeof layer, "layer %d ", place.layer);
+	snprintf(out, capacity, "%s%s", layer, muon_escape(kind, sizeof kind, place.kind));
+	return out;
+}
+
+/* Two digits do for a shape. */
+static void ratio_cell(screen_table *table, double value)
+{
+	char text[32];
+	snprintf(text, sizeof text, isnan(value) ? "-" : "%.2g", value);
+	table_cell(table, text);
+}
+
+/* Two lines a matrix, one for each side. */
+static bool print_spectra(const mspec_comparison *c, const differing *rows, size_t count,
+                          const tool_options *options)
+{
+	static const bool left[MSPEC_SPECTRUM_PLACES + 2] = {true, true};
+	char text[1024];
+	screen_table table = {.columns = MSPEC_SPECTRUM_PLACES + 2, .left = left};
+	table_cell(&table, "matrix");
+	table_cell(&table, "of");
+	for (int i = 0; i < MSPEC_SPECTRUM_PLACES; i++)
+		ratio_cell(&table, mspec_spectrum_places()[i]);
+	for (size_t i = 0; i < count; i++)
+		for (int side = 0; rows[i].pair->spectrum_a && side < 2; side++) {
+			const mspec_pair *p = rows[i].pair;
+			table_cell(&table,
+			           side ? "" : short_name(text, sizeof text, p->name));
+			table_cell(&table, label(text, sizeof text, c, side));
+			for (int k = 0; k < MSPEC_SPECTRUM_PLACES; k++)
+				ratio_cell(&table, side ? p->spectrum_b[k] : p->spectrum_a[k]);
+		}
+	puts("\nTheir singular values over the largest, from the first (0) to the last (1):");
+	return finish(&table, options);
+}
+
 static bool print_matrices(const mspec_comparison *c, const tool_options *options)
 {
 	static const bool left[] = {true, false, false, false};
@@ -191,8 +236,10 @@ static bool print_matrices(const mspec_comparison *c, const tool_options *option
 	}
 	printf("\n%zu of %zu matrices, those that differ most in %s first%s:\n", limit, count,
 	       c->metrics[metric], limit < count ? " (--all for every one)" : "");
+	bool ok = finish(&table, options) &&
+	          (!options->verbose || print_spectra(c, rows, limit, options));
 	muon_free(rows);
-	return finish(&table, options);
+	return ok;
 }
 
 static void print_unpaired(const mspec_comparison *c, bool every)

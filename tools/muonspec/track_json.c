@@ -5,6 +5,7 @@
 #include "common/json_output.h"
 
 #include <math.h>
+#include <string.h>
 
 #define SCHEMA "muonspec/track/1"
 
@@ -12,6 +13,29 @@ static const char estimated[] =
     "delta_stable_rank and delta_svd_entropy of matrices over 128 on the short side are estimates "
     "(--changes exact decomposes them)";
 static const char positions[] = "no file says a step: steps are the places of the files, from 0";
+
+const char track_ratio_note[] =
+    "recorded_output_rms_ratio is the RMS of y = W x that the checkpoint recorded, over the closed "
+    "form ||W diag(g)||_F / sqrt(rows), which takes x to have independent entries of RMS 1 before "
+    "the gain g. Behind a norm (q, k, v, gate, up, head) the RMS is 1: a ratio over 1 tells that x "
+    "lies along the large singular directions of W, under 1 along the small ones, and "
+    "sqrt(cols / stable rank) of W diag(g) is the most. Inputs without a norm (o_proj, down_proj) "
+    "have an RMS of their own, which is a factor of the ratio: attention averages values and so "
+    "makes it small, and large weights before make it large.";
+
+bool is_ratio_series(const mspec_series *series)
+{
+	return series->kind == MSPEC_SERIES_OUTPUT &&
+	       !strcmp(series->metric, "recorded_output_rms_ratio");
+}
+
+static bool has_ratios(const mspec_track *t)
+{
+	for (size_t i = 0; i < t->series_count; i++)
+		if (is_ratio_series(&t->series[i]))
+			return true;
+	return false;
+}
 
 static json_t *checkpoint_object(const mspec_run_checkpoint *c)
 {
@@ -57,6 +81,8 @@ static json_t *notes_array(const mspec_track *t)
 		json_add(notes, json_string(estimated));
 	if (t->run->positions)
 		json_add(notes, json_string(positions));
+	if (has_ratios(t))
+		json_add(notes, json_string(track_ratio_note));
 	return notes;
 }
 

@@ -6,6 +6,12 @@
 
 #include <muonspec/run.h>
 
+/* What a series recorded_output_rms_ratio means: one line; the table's breaks it itself. */
+extern const char track_ratio_note[];
+
+/* Is it such a series? */
+bool is_ratio_series(const mspec_series *series);
+
 int track_table(const mspec_track *track, const tool_options *options, muon_error *err);
 int track_json(const mspec_track *track, const tool_options *options, muon_error *err);
 /* Only values of steps above `after`, and without the head unless `after` is negative: what --watch

@@ -1,9 +1,11 @@
 /* A run for people: its weights step by step, what grows and how fast, and what was set aside. */
+#include "matrix_place.h"
 #include "track_output.h"
 
 #include "common/screen.h"
 
 #include "base/memory.h"
+#include "base/statistics.h"
 #include "base/text.h"
 
 #include <math.h>
@@ -13,6 +15,7 @@
 enum {
 	MOST_STEPS = 24,   /* of the model, unless --all */
 	MOST_MATRICES = 10, /* likewise */
+	MOST_KINDS = 20,    /* likewise */
 	MOST_ASIDE = 10,
 	MOST_METRICS = 64
 };
@@ -250,7 +253,8 @@ static void print_notes(const mspec_track *t, const tool_options *options)
 	for (size_t i = 0; i < t->trend_count; i++) {
 		const mspec_trend *trend = &t->trends[i];
 		bool model = trend->series->kind == MSPEC_SERIES_MODEL;
-		bool asked = !isnan(trend->limit) && trend->series->kind != MSPEC_SERIES_MATRIX;
+		bool asked = !isnan(trend->limit) && trend->series->kind != MSPEC_SERIES_MATRIX &&
+		             trend->series->kind != MSPEC_SERIES_OUTPUT;
 		if (!trend->note || !(model || asked || options->verbose))
 			continue;
 		printf("%s  %s %s: %s\n", head, muon_escape(name, sizeof name, trend->series->name),
@@ -315,6 +319,103 @@ static bool print_matrices(const mspec_track *t, const tool_options *options)
 	return finish(&table, options);
 }
 
+/* ---- recorded outputs against the closed form ----------------------------------------------- */
+
+typedef struct ratio {
+	char kind[LONGEST_KIND];
+	double first, last;
+} ratio;
+
+static int compare_kinds(const void *x, const void *y)
+{
+	const ratio *a = x, *b = y;
+	int order = strcmp(a->kind, b->kind);
+	return order ? order : (a->last > b->last) - (a->last < b->last);
+}
+
+static size_t list_ratios(const mspec_track *t, ratio *ratios)
+{
+	size_t count = 0;
+	for (size_t i = 0; i < t->series_count; i++) {
+		const mspec_series *s = &t->series[i];
+		if (!is_ratio_series(s))
+			continue;
+		matrix_place place;
+		matrix_place_of(&place, s->name, NULL);
+		ratio *r = &ratios[count++];
+		*r = (ratio){.first = first_value(s), .last = last_value(s)};
+		memcpy(r->kind, place.kind, sizeof r->kind);
+	}
+	qsort(ratios, count, sizeof *ratios, compare_kinds);
+	return count;
+}
+
+/* Broken into lines at spaces. */
+static void print_folded(const char *text, size_t width)
+{
+	while (strlen(text) > width) {
+		size_t at = width;
+		while (at && text[at] != ' ')
+			at--;
+		if (!at)
+			break;
+		printf("%.*s\n", (int)at, text);
+		text += at + 1;
+	}
+	puts(text);
+}
+
+/* Those of one kind, sorted by `last`; `work` has room for them. */
+static void ratio_cells(screen_table *table, const ratio *r, size_t count, double *work)
+{
+	char text[4 * LONGEST_KIND];
+	table_cell(table, muon_escape(text, sizeof text, r->kind));
+	snprintf(text, sizeof text, "%zu", count);
+	table_cell(table, text);
+	for (size_t i = 0; i < count; i++)
+		work[i] = r[i].first;
+	number_cell(table, muon_median(work, count));
+	for (size_t i = 0; i < count; i++)
+		work[i] = r[i].last;
+	number_cell(table, muon_median(work, count));
+	number_cell(table, r[0].last);
+	number_cell(table, r[count - 1].last);
+}
+
+static bool print_kinds(const ratio *ratios, size_t count, double *work, const tool_options *options)
+{
+	static const bool left[] = {true, false, false, false, false, false};
+	static const char *const names[] = {"matrices", "count",       "first",
+	                                    "last",     "last: least", "most"};
+	screen_table table = {.columns = 6, .left = left};
+	size_t kinds = 0;
+	for (int i = 0; i < table.columns; i++)
+		table_cell(&table, names[i]);
+	for (size_t i = 0, next; i < count; i = next) {
+		for (next = i + 1; next < count && !strcmp(ratios[next].kind, ratios[i].kind);)
+			next++;
+		if (kinds++ < MOST_KINDS || options->all)
+			ratio_cells(&table, &ratios[i], next - i, work);
+	}
+	puts("\nOutput RMS recorded, over the closed form; medians:");
+	bool ok = finish(&table, options);
+	if (kinds > MOST_KINDS && !options->all)
+		printf("(%d of %zu kinds; --all for every one)\n", MOST_KINDS, kinds);
+	print_folded(track_ratio_note, 80);
+	return ok;
+}
+
+static bool print_ratios(const mspec_track *t, const tool_options *options)
+{
+	ratio *ratios = muon_alloc(t->run->matrix_count + 1, sizeof *ratios);
+	double *work = muon_alloc(t->run->matrix_count + 1, sizeof *work);
+	size_t count = ratios && work ? list_ratios(t, ratios) : 0;
+	bool ok = ratios && work && (!count || print_kinds(ratios, count, work, options));
+	muon_free(ratios);
+	muon_free(work);
+	return ok;
+}
+
 /* ---- the rest ------------------------------------------------------------------------------- */
 
 static void print_set_aside(const mspec_run *run, bool every)
@@ -341,7 +442,7 @@ int track_table(const mspec_track *t, const tool_options *options, muon_error *e
 	bool ok = print_steps(t, options) && print_trends(t, options);
 	if (ok)
 		print_notes(t, options);
-	ok = ok && print_matrices(t, options);
+	ok = ok && print_matrices(t, options) && print_ratios(t, options);
 	print_set_aside(t->run, options->verbose > 0);
 	if (t->estimated)
 		puts("\ndelta_stable_rank and delta_svd_entropy of matrices over 128 on the short\n"

@@ -54,6 +54,15 @@ static void add_matrix(mspec_hdf5_writer *w, const char *name, uint64_t matrix, 
 	free(x);
 }
 
+static void add_output(mspec_hdf5_writer *w, const char *matrix, const char *what, double value)
+{
+	const int64_t one = 1;
+	char name[256];
+	snprintf(name, sizeof name, "activations/matrices/%s/%s", matrix, what);
+	mspec_hdf5_dataset(w, name, MUON_F64, 1, &one, NULL);
+	mspec_hdf5_append(w, &value, 1, NULL);
+}
+
 static const char *put(const char *folder, const char *name, const made *m)
 {
 	const char *path = scratch_path_in(folder, name);
@@ -78,6 +87,10 @@ static const char *put(const char *folder, const char *name, const made *m)
 	mspec_hdf5_append(w, rms, LAYERS, NULL);
 	mspec_hdf5_dataset(w, "activations/max_attention_logit", MUON_F64, 2, heads, NULL);
 	mspec_hdf5_append(w, logits, LAYERS * 2, NULL);
+	/* one is of a matrix, one of nothing that we have */
+	add_output(w, square_name, "output_rms", 5 * m->scale);
+	add_output(w, square_name, "output_max_abs", 20 * m->scale);
+	add_output(w, "model.layers.9.none.weight", "output_rms", 1);
 	CU_ASSERT_EQUAL_FATAL(mspec_hdf5_finish(&w, NULL), MUON_OK);
 	return path;
 }
@@ -232,6 +245,47 @@ static void test_recorded(void)
 		UNIT_CLOSE(series_of(t, "layer 1", "recorded_max_attention_logit")->values[i],
 			   steps[i] + 10, 1e-12);
 	}
+	mspec_track_destroy(&t);
+}
+
+static size_t count_kind(const mspec_track *t, mspec_series_kind kind)
+{
+	size_t count = 0;
+	for (size_t i = 0; i < t->series_count; i++)
+		count += t->series[i].kind == kind;
+	return count;
+}
+
+/* Outputs of matrices, from the files and from the store. */
+static void test_recorded_outputs(void)
+{
+	char run[512], store[512];
+	snprintf(run, sizeof run, "%s", put_run("outputs"));
+	snprintf(store, sizeof store, "%s", scratch_path_in("kept", "outputs.spectra.h5"));
+	for (int call = 0; call < 2; call++) {
+		mspec_track *t = track_with(run, store);
+		const mspec_series *closed = series_of(t, square_name, "output_rms");
+		const mspec_series *ratio = series_of(t, square_name, "recorded_output_rms_ratio");
+		CU_ASSERT_EQUAL(t->run->reused, call ? STEPS : 0);
+		CU_ASSERT_EQUAL(count_kind(t, MSPEC_SERIES_OUTPUT), 3);
+		CU_ASSERT_EQUAL(count_kind(t, MSPEC_SERIES_LAYER), 2 * LAYERS);
+		CU_ASSERT_EQUAL_FATAL(ratio->count, STEPS);
+		for (size_t i = 0; i < STEPS; i++) {
+			double rms = 5 * scale_at(i);
+			UNIT_CLOSE(series_of(t, square_name, "recorded_output_rms")->values[i],
+				   rms, 1e-12);
+			UNIT_CLOSE(series_of(t, square_name, "recorded_output_max_abs")->values[i],
+				   4 * rms, 1e-12);
+			UNIT_CLOSE(ratio->values[i], rms / closed->values[i], 1e-12);
+			CU_ASSERT_EQUAL(ratio->steps[i], steps[i]);
+		}
+		mspec_track_destroy(&t);
+	}
+	/* no ratio where the closed form is not among the metrics */
+	const size_t metric = mspec_metric_find("rms");
+	mspec_track *t = track(run, &(mspec_track_options){.metrics = &metric, .metric_count = 1});
+	CU_ASSERT_EQUAL(count_kind(t, MSPEC_SERIES_OUTPUT), 2);
+	CU_ASSERT_PTR_NULL(t->spectra);
 	mspec_track_destroy(&t);
 }
 
@@ -676,6 +730,18 @@ static void test_compare(void)
 	CU_ASSERT_TRUE(rms->low <= rms->median_difference && rms->median_difference <= rms->high);
 	CU_ASSERT_STRING_EQUAL(entropy->metric, "svd_entropy");
 	CU_ASSERT_TRUE(fabs(entropy->median_difference) < 1e-6); /* of scaling, none */
+	/* spectra of the last step only, which scaling leaves as they are */
+	CU_ASSERT_PTR_NULL(c->pairs[0].spectrum_a);
+	CU_ASSERT_PTR_NULL(c->groups[4].spectrum_a);
+	for (int i = 2; i < 4; i++) {
+		const double *x = c->pairs[i].spectrum_a, *y = c->pairs[i].spectrum_b;
+		CU_ASSERT_EQUAL_FATAL(x && y, true);
+		CU_ASSERT_EQUAL(x[0], 1);
+		for (int k = 0; k < MSPEC_SPECTRUM_PLACES; k++) {
+			UNIT_CLOSE(x[k], y[k], 1e-5);
+			CU_ASSERT_TRUE(x[k] > 0 && (!k || x[k] < x[k - 1]));
+		}
+	}
 	mspec_comparison_destroy(&c);
 	/* the same run: ties, and nothing to find */
 	c = compare(a, a, MSPEC_PAIR_STEP);
@@ -754,7 +820,8 @@ static void test_other_series(void)
 }
 
 UNIT_SUITE(run, {"track", test_track}, {"changes", test_changes},
-	   {"recorded activations", test_recorded}, {"trends and limits", test_trend_of_run},
+	   {"recorded activations", test_recorded},
+	   {"recorded outputs of matrices", test_recorded_outputs}, {"trends and limits", test_trend_of_run},
 	   {"set aside", test_set_aside}, {"order", test_order}, {"nothing to track", test_nothing},
 	   {"a bad matrix", test_bad_matrix}, {"the store", test_store},
 	   {"a damaged store", test_damage}, {"several processes", test_concurrency},
