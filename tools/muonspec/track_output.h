@@ -6,7 +6,7 @@
 
 #include <muonspec/run.h>
 
-/* What a series recorded_output_rms_ratio means: one line; the table's breaks it itself. */
+/* What a series recorded_output_rms_ratio means: one line. */
 extern const char track_ratio_note[];
 
 /* Is it such a series? */

@@ -350,21 +350,6 @@ static size_t list_ratios(const mspec_track *t, ratio *ratios)
 	return count;
 }
 
-/* Broken into lines at spaces. */
-static void print_folded(const char *text, size_t width)
-{
-	while (strlen(text) > width) {
-		size_t at = width;
-		while (at && text[at] != ' ')
-			at--;
-		if (!at)
-			break;
-		printf("%.*s\n", (int)at, text);
-		text += at + 1;
-	}
-	puts(text);
-}
-
 /* Those of one kind, sorted by `last`; `work` has room for them. */
 static void ratio_cells(screen_table *table, const ratio *r, size_t count, double *work)
 {
@@ -401,7 +386,7 @@ static bool print_kinds(const ratio *ratios, size_t count, double *work, const t
 	bool ok = finish(&table, options);
 	if (kinds > MOST_KINDS && !options->all)
 		printf("(%d of %zu kinds; --all for every one)\n", MOST_KINDS, kinds);
-	print_folded(track_ratio_note, 80);
+	print_wrapped(stdout, track_ratio_note, 0, 80);
 	return ok;
 }
 
