@@ -136,16 +136,20 @@ static int end_dataset(mspec_hdf5_writer *writer, muon_error *err)
 	return code;
 }
 
-/* A dataset of `type` and `space`; negative with the reason. */
+/* A dataset of `type` and `space`; negative with the reason. No times are kept in it, so that the same
+ * content is the same bytes. */
 static hid_t make_dataset(hid_t file, const char *name, hid_t type, hid_t space, char *reason)
 {
-	hid_t links = H5Pcreate(H5P_LINK_CREATE), dataset = H5I_INVALID_HID;
-	if (links >= 0 && H5Pset_create_intermediate_group(links, 1) >= 0 &&
-	    H5Pset_char_encoding(links, H5T_CSET_UTF8) >= 0)
-		dataset = H5Dcreate2(file, name, type, space, links, H5P_DEFAULT, H5P_DEFAULT);
+	hid_t links = H5Pcreate(H5P_LINK_CREATE), creation = H5Pcreate(H5P_DATASET_CREATE);
+	hid_t dataset = H5I_INVALID_HID;
+	if (links >= 0 && creation >= 0 && H5Pset_create_intermediate_group(links, 1) >= 0 &&
+	    H5Pset_char_encoding(links, H5T_CSET_UTF8) >= 0 &&
+	    H5Pset_obj_track_times(creation, false) >= 0)
+		dataset = H5Dcreate2(file, name, type, space, links, creation, H5P_DEFAULT);
 	if (dataset < 0)
 		mspec_h5_reason(reason);
 	mspec_h5_close(links);
+	mspec_h5_close(creation);
 	return dataset;
 }
 

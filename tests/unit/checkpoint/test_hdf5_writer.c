@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { ROWS = 6, COLUMNS = 7, ELEMENTS = ROWS * COLUMNS };
@@ -279,5 +280,30 @@ static void test_full_disk(void)
 	CU_ASSERT_EQUAL(write_on_full_disk(path, 1 << 20), 0);
 }
 
+/* The file's bytes; at most `capacity` of them. */
+static size_t read_file(const char *path, char *bytes, size_t capacity)
+{
+	FILE *file = fopen(path, "rb");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+	size_t count = fread(bytes, 1, capacity, file);
+	fclose(file);
+	return count;
+}
+
+/* The same content is the same bytes, in whichever second it is written. */
+static void test_reproducible(void)
+{
+	static char first[1 << 18], second[1 << 18];
+	write_all_types(scratch_path("first.h5"), ELEMENTS);
+	for (time_t written = time(NULL); time(NULL) == written;)
+		nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+	write_all_types(scratch_path("second.h5"), ELEMENTS);
+	size_t count = read_file(scratch_path("first.h5"), first, sizeof first);
+	CU_ASSERT_TRUE(count > 0 && count < sizeof first);
+	CU_ASSERT_EQUAL(read_file(scratch_path("second.h5"), second, sizeof second), count);
+	CU_ASSERT_EQUAL(memcmp(first, second, count), 0);
+}
+
 UNIT_SUITE(hdf5_writer, {"read back", test_read_back}, {"read by h5py", test_h5py},
-           {"names", test_names}, {"wrong use", test_wrong_use}, {"full disk", test_full_disk})
+           {"names", test_names}, {"wrong use", test_wrong_use}, {"full disk", test_full_disk},
+           {"reproducible", test_reproducible})
