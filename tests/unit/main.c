@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static unit_suite *suites;
@@ -32,6 +33,23 @@ void unit_close(double a, double b, double relative, const char *what, const cha
 	snprintf(condition, sizeof condition, "%s is %.17g, expected %.17g to %g", what, a, b,
 	         relative);
 	CU_assertImplementation(close, (unsigned)line, condition, file, "", CU_FALSE);
+}
+
+static void *failing_resize(void *state, void *block, size_t bytes)
+{
+	int *left = state;
+	return --*left < 0 ? NULL : realloc(block, bytes);
+}
+
+void unit_release(void *state, void *block)
+{
+	(void)state;
+	free(block);
+}
+
+muon_allocator unit_failing_allocator(int *left)
+{
+	return (muon_allocator){failing_resize, unit_release, left};
 }
 
 static bool wanted(const char *name, int argc, char **argv)

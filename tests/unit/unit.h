@@ -5,6 +5,7 @@
 #define TESTS_UNIT_H
 
 #include <CUnit/CUnit.h>
+#include <muon/error.h>
 
 typedef struct unit_case {
 	const char *name;
@@ -22,6 +23,10 @@ void unit_register(unit_suite *suite);
 
 /* Leave the case, counted as skipped, because something it needs is absent from the machine. */
 void unit_skip(const char *why);
+
+/* For muon_set_allocator: succeeds *left times, then fails for good. */
+muon_allocator unit_failing_allocator(int *left);
+void unit_release(void *state, void *block); /* what it releases with */
 
 #define UNIT_SUITE(id, ...)                                                                        \
 	static const unit_case unit_cases_##id[] = {__VA_ARGS__};                                  \

@@ -6,7 +6,6 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* ---- measurements ------------------------------------------------------------------------- */
@@ -450,20 +449,6 @@ static void test_wanted_metrics(void)
 
 /* ---- memory ------------------------------------------------------------------------------- */
 
-static int calls_left;
-
-static void *failing_resize(void *state, void *block, size_t bytes)
-{
-	(void)state;
-	return calls_left-- > 0 ? realloc(block, bytes) : NULL;
-}
-
-static void plain_release(void *state, void *block)
-{
-	(void)state;
-	free(block);
-}
-
 static int read_and_check(void)
 {
 	static const char text[] = RULES("{\"metric\": \"rms\", \"max\": 0.5}", "\"new\": [\"x\"]");
@@ -489,10 +474,11 @@ static int read_and_check(void)
 
 static void test_memory(void)
 {
-	const muon_allocator failing = {failing_resize, plain_release, NULL};
+	int left;
+	const muon_allocator failing = unit_failing_allocator(&left);
 	int code = MUON_E_MEMORY, k = 0;
 	for (; k < 1000 && code; k++) {
-		calls_left = k;
+		left = k;
 		muon_set_allocator(&failing);
 		code = read_and_check();
 		muon_set_allocator(NULL);

@@ -10,7 +10,6 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* ---- checkpoints and reports --------------------------------------------------------------- */
@@ -512,18 +511,6 @@ static void test_threads(void)
 	muon_free(parameters);
 }
 
-static void *failing_resize(void *state, void *block, size_t bytes)
-{
-	long *left = state;
-	return --*left < 0 ? NULL : realloc(block, bytes);
-}
-
-static void failing_release(void *state, void *block)
-{
-	(void)state;
-	free(block);
-}
-
 static void test_exhausted_memory(void)
 {
 	const mspec_model_config config = fixture_llama();
@@ -537,8 +524,8 @@ static void test_exhausted_memory(void)
 	mspec_checkpoint *c = scratch_open(path);
 	mspec_risk_options options = plain_options();
 	options.threads = 1;
-	long left;
-	const muon_allocator allocator = {failing_resize, failing_release, &left};
+	int left;
+	const muon_allocator allocator = unit_failing_allocator(&left);
 	int code = MUON_E_MEMORY;
 	for (long k = 0; k < 5000 && code; k++) {
 		mspec_risk_report *r;

@@ -7,7 +7,6 @@
 #include <muonspec/training.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -285,18 +284,6 @@ static void test_full_disk(void)
 	muon_optimizer_destroy(&other.optimizer);
 }
 
-static void *failing_resize(void *state, void *block, size_t bytes)
-{
-	int *left = state;
-	return --*left < 0 ? NULL : realloc(block, bytes);
-}
-
-static void failing_release(void *state, void *block)
-{
-	(void)state;
-	free(block);
-}
-
 typedef int (*action_fn)(const char *path, example *e, muon_error *err);
 
 static int save_again(const char *path, example *e, muon_error *err)
@@ -319,7 +306,7 @@ static void test_no_memory(void)
 {
 	static const action_fn actions[] = {save_again, load_again, strip_again};
 	int left = 0;
-	const muon_allocator allocator = {failing_resize, failing_release, &left};
+	const muon_allocator allocator = unit_failing_allocator(&left);
 	const char *path = scratch_path("memory.h5");
 	example e;
 	setup(&e, 1);

@@ -1,7 +1,6 @@
 #include "base/memory.h"
 #include "unit/unit.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 static void test_overflow(void)
@@ -44,25 +43,10 @@ static void test_arena(void)
 	CU_ASSERT_PTR_NULL(arena.chunks);
 }
 
-/* An allocator that fails from the k-th call on. */
-static int calls_left;
-
-static void *failing_resize(void *state, void *block, size_t bytes)
-{
-	(void)state;
-	return calls_left-- > 0 ? realloc(block, bytes) : NULL;
-}
-
-static void plain_release(void *state, void *block)
-{
-	(void)state;
-	free(block);
-}
-
 static void test_hook(void)
 {
-	const muon_allocator failing = {failing_resize, plain_release, NULL};
-	calls_left = 1;
+	int left = 1;
+	const muon_allocator failing = unit_failing_allocator(&left);
 	muon_set_allocator(&failing);
 	void *block = muon_alloc(1, 8);
 	CU_ASSERT_PTR_NOT_NULL(block);

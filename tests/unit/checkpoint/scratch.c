@@ -152,19 +152,6 @@ double scratch_weighted_sum(mspec_checkpoint *checkpoint, size_t index)
 	return sum;
 }
 
-/* An allocator that fails once, after `left` successes, and then for good. */
-static void *failing_resize(void *state, void *block, size_t bytes)
-{
-	int *left = state;
-	return --*left < 0 ? NULL : realloc(block, bytes);
-}
-
-static void failing_release(void *state, void *block)
-{
-	(void)state;
-	free(block);
-}
-
 static int open_and_read(const char *path, muon_error *err)
 {
 	mspec_checkpoint *checkpoint;
@@ -183,7 +170,7 @@ static int open_and_read(const char *path, muon_error *err)
 void scratch_exhaust_memory(const char *path)
 {
 	int left = 0, code = MUON_E_MEMORY;
-	muon_allocator allocator = {failing_resize, failing_release, &left};
+	const muon_allocator allocator = unit_failing_allocator(&left);
 	for (int k = 0; k < 1000 && code; k++) {
 		muon_error err = {0};
 		left = k;

@@ -4,7 +4,6 @@
 #include "unit/unit.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 enum { MOST_ITEMS = 200, MOST_RANKS = 70 };
 
@@ -338,28 +337,15 @@ static void test_refusals(void)
 	CU_ASSERT_EQUAL(muon_placement_plan(flat, small, 2, 0, MUON_F32, 5, &c), MUON_E_ARGUMENT);
 }
 
-static int allocations_left;
-
-static void *failing_resize(void *state, void *block, size_t bytes)
-{
-	(void)state;
-	return allocations_left-- > 0 ? realloc(block, bytes) : NULL;
-}
-
-static void plain_release(void *state, void *block)
-{
-	(void)state;
-	free(block);
-}
-
 static void test_memory(void)
 {
-	const muon_allocator failing = {failing_resize, plain_release, NULL};
+	int left;
+	const muon_allocator failing = unit_failing_allocator(&left);
 	muon_placement_costs c;
 	int code = MUON_E_MEMORY, count = 0;
 	muon_set_allocator(&failing);
 	for (; code == MUON_E_MEMORY && count < 100; count++) {
-		allocations_left = count;
+		left = count;
 		code = muon_placement_plan(MUON_PLACEMENT_WHOLE, small, 2, 2, MUON_F32, 5, &c);
 	}
 	muon_set_allocator(NULL);

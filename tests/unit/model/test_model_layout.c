@@ -252,19 +252,6 @@ static void test_initialize(void)
 
 /* ---- memory ------------------------------------------------------------------------------- */
 
-/* An allocator that succeeds *left times. */
-static void *failing_resize(void *state, void *block, size_t bytes)
-{
-	int *left = state;
-	return --*left < 0 ? NULL : realloc(block, bytes);
-}
-
-static void failing_release(void *state, void *block)
-{
-	(void)state;
-	free(block);
-}
-
 static int create_both(mspec_model_config config, muon_error *err)
 {
 	mspec_model *model;
@@ -281,7 +268,7 @@ static int create_both(mspec_model_config config, muon_error *err)
 static void check_out_of_memory(mspec_model_config config)
 {
 	int left = 0, failures = 0, code = MUON_E_MEMORY;
-	const muon_allocator allocator = {failing_resize, failing_release, &left};
+	const muon_allocator allocator = unit_failing_allocator(&left);
 	for (int k = 0; k < 100 && code; k++) {
 		muon_error err = {0};
 		left = k;
@@ -317,7 +304,7 @@ static size_t ask_for_memory(int64_t heads, int64_t sequences)
 	mspec_model *model;
 	mspec_workspace *workspace;
 	size_t largest = 0;
-	const muon_allocator allocator = {small_resize, failing_release, &largest};
+	const muon_allocator allocator = {small_resize, unit_release, &largest};
 	config.context = 1 << 24;
 	config.heads = config.kv_heads = heads;
 	config.head_dim = 2;
