@@ -216,6 +216,89 @@ def check_outputs(folder):
 
 # ---- the store --------------------------------------------------------------------------------
 
+LAYER_NAMES = ("output_rms", "output_max_abs", "max_attention_logit", "share_logits_over_100",
+               "bf16_error")
+
+
+def forward(checkpoint, text, store, *options):
+    return [MUONSPEC, "forward", "-q", "--format", "json", "--tokens", text, "--store-file", store,
+            *options, checkpoint]
+
+
+def stored(store, folder):
+    """What track shows of it: values by step, name and metric."""
+    report = json.loads(track(folder, "-o", store, "--changes", "none")[0])
+    return {(step, s["name"], s["metric"]): value for s in report["series"]
+            for step, value in zip(s["steps"], s["values"]) if s["metric"].startswith("forward_")}
+
+
+def truth_of(checkpoint, step, text, store, *options):
+    """The same out of forward's own report, which it keeps meanwhile."""
+    done = subprocess.run(forward(checkpoint, text, store, *options), stdout=subprocess.PIPE,
+                          text=True)
+    check(done.returncode == 0, "forward")
+    report = json.loads(done.stdout)
+    out = {(step, "(model)", "forward_loss"): report["runs"][0]["loss"]}
+    for name in LAYER_NAMES:
+        layers = report["runs"][name == "bf16_error"]["layers"]
+        for i, layer in enumerate(layers):
+            out[step, "layer %d" % i, "forward_" + name] = layer[name]
+    return out
+
+
+def check_forward(folder, scratch):
+    """Results of forward in the run's store: kept, replaced, killed, by two at once, damaged."""
+    store, text = scratch + "/forward.spectra.h5", scratch + "/text"
+    with open(text, "w") as f:
+        f.write("In the beginning God created the heaven and the earth. " * 4)
+    paths = {s: "%s/step-%06d.h5" % (folder, s) for s in (100, 1000, 3000, 4500)}
+    plain = track(folder, "--no-store", "--changes", "none")[0]
+    check(track(folder, "-o", store, "--changes", "none")[0] == plain, "nothing of forward yet")
+    first = truth_of(paths[100], 100, text, store)
+    check(len(first) == 1 + 2 * len(LAYER_NAMES), "every statistic and layer")
+    check(stored(store, folder) == first, "track shows what forward says")
+    other = truth_of(paths[100], 100, text, store, "--max-tokens", "60")
+    check(other != first and stored(store, folder) == other, "a later call replaces it")
+    both = {**other, **truth_of(paths[1000], 1000, text, store)}
+    check(stored(store, folder) == both, "a second checkpoint")
+    check("computed 0 of 4" in track(folder, "-o", store, "--changes", "none")[1],
+          "spectra are still there")
+    draw = random.Random(2)
+    started = time.monotonic()
+    truth_of(paths[1000], 1000, text, store)
+    whole = time.monotonic() - started
+    for i in range(8):  # at any moment: the old or the new, and nothing else is lost
+        length = ("--max-tokens", "60") if i % 2 else ()
+        new = truth_of(paths[100], 100, text, scratch + "/aside.spectra.h5", *length)
+        p = subprocess.Popen(forward(paths[100], text, store, *length),
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(whole * draw.uniform(0.3, 1))
+        with open("/proc/%d/task/%d/children" % (p.pid, p.pid)) as f:
+            children = f.read().split()
+        try:
+            os.kill(int(children[0]) if children else p.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        p.wait()
+        got = stored(store, folder)
+        check(got in (both, {**both, **new}), "after a kill")
+        both = got
+    two = [subprocess.Popen(forward(paths[s], text, store), stdout=subprocess.DEVNULL)
+           for s in (3000, 4500)]
+    check([p.wait() for p in two] == [0, 0], "two at once")
+    for s in (3000, 4500):
+        both.update(truth_of(paths[s], s, text, scratch + "/aside.spectra.h5"))
+    check(stored(store, folder) == both, "both have kept their results")
+    check("computed 0 of 4" in track(folder, "-o", store, "--changes", "none")[1],
+          "spectra are still there")
+    check(not left_over(scratch), "no temporary file is left")
+    with open(store, "r+b") as f:  # damaged: nothing of it is believed
+        f.seek(4000)
+        f.write(b"damaged")
+    check(stored(store, folder) == {}, "a damaged store")
+    check(truth_of(paths[100], 100, text, store) == stored(store, folder), "made anew")
+
+
 def left_over(folder):
     return [n for n in os.listdir(folder) if n.endswith(".tmp")]
 
@@ -302,7 +385,10 @@ def main():
         check_kills(scratch + "/a", scratch, truth)
         check_two_at_once(scratch + "/a", scratch, truth)
         check_watch(scratch, runs[0])
-    print("runs_numpy: %d checks of track and compare passed" % checks)
+        check_forward(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..",
+                                   "notebooks-data", "weight-decay", "checkpoints", "muon-none"),
+                      scratch)
+    print("runs_numpy: %d checks of track, compare and forward --store passed" % checks)
 
 
 main()

@@ -85,6 +85,8 @@ typedef struct mspec_risk_options {
 	                      Muon's matched update and about AdamW's */
 	const mspec_forward *measured; /* activations of the checkpoint's model, which take the place
 	                                  of those that it recorded; NULL: none */
+	const char *store; /* file with what `muonspec forward --store` measured, used where the
+	                      checkpoint recorded no activations and `measured` is NULL; may be NULL */
 	int threads;       /* 0: one per processor; at most 64 are used */
 	bool strict;       /* the first matrix that can't be read or holds NaN or Inf is an error */
 	/* Called from one thread at a time with entries done and in all and the matrix finished

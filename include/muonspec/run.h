@@ -101,7 +101,10 @@ typedef enum mspec_series_kind {
 	MSPEC_SERIES_LAYER,  /* recorded activations: "layer 3", metric "recorded_output_rms" */
 	/* recorded outputs y = W x of a matrix: "recorded_output_rms", "recorded_output_max_abs", and
 	 * "recorded_output_rms_ratio", recorded over closed form */
-	MSPEC_SERIES_OUTPUT
+	MSPEC_SERIES_OUTPUT,
+	/* what `muonspec forward --store` measured: "(model)" with metric "forward_loss"; "layer 3"
+	 * with "forward_output_rms" and the like of mspec_forward_layer */
+	MSPEC_SERIES_FORWARD
 } mspec_series_kind;
 
 /* Where spectra are looked at side by side: shares p of the way from the largest singular value to

@@ -361,7 +361,8 @@ static void add_track(measuring *g, const mspec_track *t, const mspec_risk_repor
 	if (!g->code)
 		add_run_numbers(g, run);
 	for (size_t i = 0; i < t->trend_count && !g->code; i++)
-		add_series(g, t, &t->trends[i]);
+		if (t->trends[i].series->kind <= MSPEC_SERIES_LAYER)
+			add_series(g, t, &t->trends[i]);
 	if (!g->code)
 		mark_not_ok(g, run, 0, 2); /* a value and its exponent */
 	if (!g->code)

@@ -3,6 +3,7 @@
 #define MUONSPEC_ANALYSIS_JUDGING_H
 
 #include "analysis/bf16_entries.h"
+#include "analysis/run_store.h"
 #include "base/memory.h"
 
 #include <muonspec/risk.h>
@@ -14,6 +15,8 @@ typedef struct mspec_judging {
 	mspec_risk_report *report;
 	muon_arena *arena;
 	size_t capacity; /* of report->risks */
+	mspec_store *store;         /* of: */
+	const mspec_record *stored; /* what forward measured, if it is to be used; else NULL */
 	int64_t binades[MSPEC_BINADES], zeros;
 	muon_error *err;
 	int code; /* the first failure */

@@ -1,5 +1,6 @@
 /* risk: what bf16 does to a checkpoint, judged from weights, recorded activations and the
  * training's settings. */
+#include "analysis/forward_store.h"
 #include "analysis/judging.h"
 
 #include <math.h>
@@ -33,6 +34,28 @@ static double first_known(double a, double b)
 	return isnan(a) ? b : a;
 }
 
+static bool has_recorded(const mspec_checkpoint *checkpoint)
+{
+	static const char *const names[] = {"activations/output_rms", "activations/output_max_abs",
+	                                    "activations/max_attention_logit"};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (mspec_find_tensor(checkpoint, names[i]) != SIZE_MAX)
+			return true;
+	return false;
+}
+
+/* A store that can't be used has nothing to say; only memory is a failure. */
+static void find_stored(mspec_judging *j)
+{
+	const mspec_risk_options *o = j->options;
+	if (!o->store || o->measured || has_recorded(j->checkpoint))
+		return;
+	int code = mspec_forward_find(&j->stored, &j->store, o->store,
+	                              mspec_info(j->checkpoint)->path);
+	if (code == MUON_E_MEMORY)
+		j->code = muon_fail(j->err, code, NULL, "out of memory");
+}
+
 static void judge_all(mspec_judging *j)
 {
 	mspec_risk_report *r = j->report;
@@ -44,7 +67,9 @@ static void judge_all(mspec_judging *j)
 	r->update_rms = first_known(
 	    o->update_rms,
 	    first_known(mspec_attribute_number(j->checkpoint, "update_rms"), USUAL_UPDATE_RMS));
-	mspec_judge_weights(j);
+	find_stored(j);
+	if (!j->code)
+		mspec_judge_weights(j);
 	if (!j->code)
 		mspec_judge_outputs(j);
 	if (!j->code)
@@ -71,6 +96,7 @@ int mspec_risk_judge(mspec_risk_report **out, mspec_checkpoint *checkpoint,
 	                   .arena = &arena,
 	                   .err = err};
 	judge_all(&j);
+	mspec_store_close(&j.store);
 	*kept = arena;
 	report->memory = kept;
 	*out = report;

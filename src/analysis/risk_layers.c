@@ -1,5 +1,6 @@
 /* Risks of the layers: recorded outputs and attention logits, and the bounds that weights set. */
 #include "analysis/attention_bound.h"
+#include "analysis/forward_store.h"
 #include "analysis/judging.h"
 
 #include <math.h>
@@ -28,7 +29,7 @@ static double *read_record(mspec_judging *j, const char *name, int64_t *count)
 	return *count ? values : NULL;
 }
 
-/* ---- activations, recorded or measured ------------------------------------------------------- */
+/* ---- activations, recorded, measured or stored --------------------------------------------- */
 
 /* A statistic of every layer of the measured model. */
 static double *list_measured(mspec_judging *j, size_t offset, int64_t *count)
@@ -43,10 +44,24 @@ static double *list_measured(mspec_judging *j, size_t offset, int64_t *count)
 	return values;
 }
 
+static double *list_stored(mspec_judging *j, const char *name, int64_t *count)
+{
+	const mspec_recorded *r = mspec_forward_recorded(j->stored, name);
+	*count = r ? (int64_t)r->count : 0;
+	return r && r->count ? r->values : NULL;
+}
+
+/* Where statistics come from, for reasons. */
+static const char *source_of(const mspec_judging *j)
+{
+	return j->options->measured ? "measured" : j->stored ? "stored by forward" : "recorded";
+}
+
 /* The statistic `name` of mspec_forward_layer for every layer; NULL with *count 0 where there is
  * none. */
 #define LAYER_STATISTIC(j, name, count)                                                            \
 	((j)->options->measured ? list_measured(j, offsetof(mspec_forward_layer, name), count)     \
+	 : (j)->stored          ? list_stored(j, "forward_" #name, count)                          \
 	                        : read_record(j, "activations/" #name, count))
 
 /* RMS of the output of a layer's matrix; NaN if it is not known. */
@@ -86,9 +101,10 @@ static void judge_stream(mspec_judging *j, int64_t layer, const char *name, cons
 	if (added > 0 && !j->code)
 		mspec_judge(j, MSPEC_RISK_PRECISION, name, NULL, half / added, MSPEC_VERDICT_RISK,
 		            muon_arena_format(j->arena,
-		                              "half a bf16 step is %.2g at the output's RMS %.3g, "
+		                              "half a bf16 step is %.2g at the output's RMS %.3g%s, "
 		                              "to which a block of the layer adds %.2g",
-		                              half, rms[layer], added));
+		                              half, rms[layer],
+		                              j->stored ? " (stored by forward)" : "", added));
 }
 
 void mspec_judge_outputs(mspec_judging *j)
@@ -106,7 +122,9 @@ void mspec_judge_outputs(mspec_judging *j)
 		char name[32];
 		snprintf(name, sizeof name, "layers.%lld", (long long)i);
 		if (i < sizes)
-			mspec_judge_range(j, name, NULL, "output", largest[i]);
+			mspec_judge_range(j, name, NULL,
+			                  j->stored ? "output stored by forward" : "output",
+			                  largest[i]);
 		if (i < layers)
 			judge_stream(j, i, name, rms);
 	}
@@ -131,7 +149,7 @@ static void judge_logits(mspec_judging *j, const mspec_attention_layer *a)
 	int64_t worst = bounds ? worst_head(bounds, j->report->heads) : 0;
 	snprintf(name, sizeof name, "layers.%lld.self_attn", (long long)a->layer);
 	if (!isnan(a->recorded)) {
-		const char *how = j->options->measured ? "measured" : "recorded";
+		const char *how = source_of(j);
 		reason = bounds
 		             ? muon_arena_format(j->arena,
 		                                 "the largest logit %s is %.4g; the weights of "

@@ -334,8 +334,10 @@ static int fill_run(gathering *g)
 	run->set_aside = muon_arena_alloc(&m->arena, run->set_aside_count + 1,
 					  sizeof *run->set_aside);
 	m->records = muon_arena_alloc(&m->arena, run->count + 1, sizeof *m->records);
+	m->forwards = muon_arena_alloc(&m->arena, run->count + 1, sizeof *m->forwards);
 	m->states = muon_arena_alloc(&m->arena, run->count + 1, sizeof *m->states);
-	if (!run->checkpoints || !run->set_aside || !m->records || !m->states)
+	if (!run->checkpoints || !run->set_aside || !m->records || !m->forwards ||
+	    !m->states)
 		return out_of_memory(g);
 	for (size_t i = 0; i < run->count; i++) {
 		const candidate *c = &g->items[i];
@@ -349,6 +351,7 @@ static int fill_run(gathering *g)
 							     .tokens = r->tokens,
 							     .loss = r->loss};
 		m->records[i] = r;
+		m->forwards[i] = mspec_store_forward(m->store, c->hash.hex);
 		m->states[i] = c->state;
 	}
 	for (size_t i = run->count; i < g->count; i++)

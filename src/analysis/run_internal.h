@@ -17,6 +17,7 @@ typedef struct mspec_run_memory {
 	mspec_store *store;
 	const mspec_listing *listing;
 	const mspec_record **records; /* of run.checkpoints */
+	const mspec_record **forwards; /* what forward stored of them; NULL: nothing */
 	struct stat *states;          /* of their files when they were hashed */
 } mspec_run_memory;
 

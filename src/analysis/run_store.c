@@ -48,6 +48,7 @@ typedef struct pending {
 	struct pending *next;
 	const mspec_listing *listing;
 	const mspec_record *record;
+	bool forward; /* the record is of forward */
 	char *object; /* "checkpoints/<key>" or "changes/<before>/<key>", of: */
 	double *numbers;
 	size_t rows, columns;
@@ -356,6 +357,23 @@ const mspec_record *mspec_store_record(mspec_store *store, const char *key)
 	return r;
 }
 
+const mspec_record *mspec_store_forward(mspec_store *store, const char *hash)
+{
+	enum { MOST = 1000 };
+	char object[OBJECT], name[OBJECT + 16];
+	snprintf(object, sizeof object, "forward/%s", hash);
+	snprintf(name, sizeof name, "%s/recorded_names", object);
+	int64_t count = store->columns ? mspec_columns_count(store->columns, name) : -1;
+	if (count < 1 || count > MOST)
+		return NULL;
+	mspec_record *r = muon_arena_alloc(&store->arena, 1, sizeof *r);
+	if (!r)
+		return NULL;
+	r->key = muon_arena_string(&store->arena, hash);
+	r->recorded_count = (size_t)count;
+	return r->key && find_recorded(store, object, r) ? r : NULL;
+}
+
 static void take_numbers(mspec_spectrum *s, int *code, const double *x)
 {
 	*code = (int)x[N_CODE];
@@ -526,7 +544,7 @@ static mspec_record *copy_record(muon_arena *arena, const mspec_record *record)
 		return NULL;
 	*r = *record;
 	r->key = muon_arena_string(arena, record->key);
-	r->listing = muon_arena_string(arena, record->listing);
+	r->listing = muon_arena_string(arena, record->listing ? record->listing : "");
 	r->optimizer = record->optimizer ? muon_arena_string(arena, record->optimizer) : NULL;
 	r->recorded = muon_arena_alloc(arena, record->recorded_count + 1, sizeof *r->recorded);
 	if (!r->key || !r->listing || (record->optimizer && !r->optimizer) || !r->recorded)
@@ -555,6 +573,19 @@ int mspec_store_add_record(mspec_store *store, const mspec_record *record,
 	if (p)
 		p->record = r;
 	*kept = r;
+	return MUON_OK;
+}
+
+int mspec_store_add_forward(mspec_store *store, const mspec_record *record)
+{
+	const mspec_record *r = copy_record(&store->arena, record);
+	pending *p = r && store->path ? add_pending(store) : NULL;
+	if (!r || (store->path && !p))
+		return MUON_E_MEMORY;
+	if (p) {
+		p->record = r;
+		p->forward = true;
+	}
 	return MUON_OK;
 }
 
@@ -706,6 +737,14 @@ static int write_record(mspec_hdf5_writer *w, const mspec_record *r, muon_error 
 	return code ? code : write_recorded(w, object, r, err);
 }
 
+static int write_forward(mspec_hdf5_writer *w, const mspec_record *r, muon_error *err)
+{
+	char object[OBJECT];
+	snprintf(object, sizeof object, "forward/%s", r->key);
+	int code = mspec_hdf5_remove(w, object, err);
+	return code ? code : write_recorded(w, object, r, err);
+}
+
 static int write_numbers(mspec_hdf5_writer *w, const pending *p, muon_error *err)
 {
 	const char *names = p->sigma ? number_names : change_names;
@@ -721,6 +760,8 @@ static void name_of(const pending *p, char name[OBJECT + 16])
 {
 	if (p->listing)
 		snprintf(name, OBJECT, "listings/%s", p->listing->id);
+	else if (p->forward)
+		snprintf(name, OBJECT, "forward/%s", p->record->key);
 	else if (p->record)
 		snprintf(name, OBJECT, "checkpoints/%s/info", p->record->key);
 	else
@@ -747,7 +788,8 @@ static int mark_present(mspec_store *store, const char *path, muon_error *err)
 	for (pending *p = store->first; p && !code; p = p->next) {
 		char name[OBJECT + 16];
 		name_of(p, name);
-		p->present = (columns && mspec_columns_has(columns, name)) || is_repeated(store, p);
+		p->present = !p->forward && ((columns && mspec_columns_has(columns, name)) ||
+					     is_repeated(store, p));
 	}
 	mspec_columns_close(&columns);
 	return code;
@@ -766,6 +808,7 @@ static int write_pending(mspec_store *store, const char *path, bool add, muon_er
 		if (p->present)
 			continue;
 		code = p->listing  ? write_listing(w, p->listing, err)
+		       : p->forward ? write_forward(w, p->record, err)
 		       : p->record ? write_record(w, p->record, err)
 				   : write_numbers(w, p, err);
 	}

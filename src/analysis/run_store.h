@@ -5,7 +5,8 @@
  * found by a key made from the checkpoint's content, never by its name or time:
  *   /listings/<id>/{name,group,rows,cols}  the matrices that checkpoints have
  *   /checkpoints/<key>/{info,numbers,singular_values,...}
- *   /changes/<key before>/<key>            what changed from one to the other */
+ *   /changes/<key before>/<key>            what changed from one to the other
+ *   /forward/<hash of the content>         what forward measured; the only ones to be replaced */
 #ifndef MUONSPEC_ANALYSIS_RUN_STORE_H
 #define MUONSPEC_ANALYSIS_RUN_STORE_H
 
@@ -68,6 +69,8 @@ bool mspec_store_spectra(mspec_store *store, const char *key, const mspec_listin
 			 mspec_spectra *spectra);
 bool mspec_store_changes(mspec_store *store, const char *before, const char *key,
 			 mspec_change *changes, size_t count);
+/* Of the checkpoint with this hash: a record of which only key and recorded values are set. */
+const mspec_record *mspec_store_forward(mspec_store *store, const char *hash);
 
 /* Copies are kept until they are committed. MUON_E_MEMORY. */
 int mspec_store_add_listing(mspec_store *store, const mspec_listing *listing,
@@ -77,6 +80,8 @@ int mspec_store_add_record(mspec_store *store, const mspec_record *record,
 int mspec_store_add_spectra(mspec_store *store, const char *key, const mspec_spectra *spectra);
 int mspec_store_add_changes(mspec_store *store, const char *before, const char *key,
 			    const mspec_change *changes, size_t count);
+/* The record's key is the content's hash; takes the place of what is kept under it. */
+int mspec_store_add_forward(mspec_store *store, const mspec_record *record);
 
 /* Write what was added, together with what other processes have written meanwhile; unless `now`,
  * only if the last time was long enough ago for writing to cost little. A failure is the store's

@@ -1,4 +1,5 @@
 /* track: what becomes of a run's weights over its steps. */
+#include "analysis/forward_store.h"
 #include "analysis/recorded_outputs.h"
 #include "analysis/run_internal.h"
 #include "analysis/run_visit.h"
@@ -370,7 +371,12 @@ static int fill_series(tracking *t)
 	int code = list_outputs(t, &outputs, &output_count);
 	if (code)
 		return code;
-	size_t count = t->row_count * t->columns + layers + output_count;
+	mspec_series *forwards;
+	size_t forward_count;
+	code = mspec_forward_series(&forwards, &forward_count, t->track->run, t->steps, t->arena);
+	if (code)
+		return code;
+	size_t count = t->row_count * t->columns + layers + output_count + forward_count;
 	mspec_series *next = t->track->series =
 	    muon_arena_alloc(t->arena, count + 1, sizeof *t->track->series);
 	if (!next)
@@ -383,6 +389,8 @@ static int fill_series(tracking *t)
 			code = fill_layer(t, next++, names[k].name, layer);
 	if (!code && output_count)
 		memcpy(next, outputs, output_count * sizeof *outputs);
+	if (!code && forward_count)
+		memcpy(next + output_count, forwards, forward_count * sizeof *forwards);
 	return code;
 }
 
@@ -430,7 +438,8 @@ static int check_limits(const tracking *t, muon_error *err)
 {
 	for (size_t i = 0; i < t->options->limit_count; i++) {
 		const char *name = t->options->limits[i].metric;
-		bool known = !strncmp(name, "recorded_", strlen("recorded_"));
+		bool known = !strncmp(name, "recorded_", strlen("recorded_")) ||
+			     !strncmp(name, "forward_", strlen("forward_"));
 		for (size_t c = 0; c < t->columns; c++)
 			known |= !strcmp(t->track->metrics[c], name);
 		if (!known)

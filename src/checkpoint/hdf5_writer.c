@@ -335,6 +335,18 @@ int mspec_hdf5_attribute_number(mspec_hdf5_writer *writer, const char *object, c
 	return code;
 }
 
+int mspec_hdf5_remove(mspec_hdf5_writer *writer, const char *name, muon_error *err)
+{
+	bool good;
+	H5E_BEGIN_TRY
+	{
+		good = H5Lexists(writer->file, name, H5P_DEFAULT) <= 0 ||
+		       H5Ldelete(writer->file, name, H5P_DEFAULT) >= 0;
+	}
+	H5E_END_TRY
+	return good ? MUON_OK : fail_write(writer, name, "cannot be taken out", err);
+}
+
 static void release_writer(mspec_hdf5_writer **writer)
 {
 	muon_free((*writer)->path);

@@ -29,6 +29,8 @@ int mspec_hdf5_append(mspec_hdf5_writer *writer, const void *elements, int64_t c
 /* A whole 1-d dataset of variable-length UTF-8 strings. */
 int mspec_hdf5_strings(mspec_hdf5_writer *writer, const char *name, const char *const *strings,
                        size_t count, muon_error *err);
+/* Take the dataset or group out, if it is there; its bytes stay unused in the file. */
+int mspec_hdf5_remove(mspec_hdf5_writer *writer, const char *name, muon_error *err);
 /* Attributes of the dataset or group `object`, or of the root for NULL. */
 int mspec_hdf5_attribute_text(mspec_hdf5_writer *writer, const char *object, const char *name,
                               const char *value, muon_error *err);

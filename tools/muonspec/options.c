@@ -50,6 +50,15 @@ static const option_row option_rows[] = {
      "matrices that may hold NaN or Inf, be too large or unreadable (may be repeated)"},
     {"no-store", 0, OPTION_FLAG, VERB_RUNS | VERB_FIGURES | VERB_GATES, FIELD(no_store), NULL,
      "keep no results, and use none"},
+    {"store", 0, OPTION_FLAG, VERB_FORWARD, FIELD(store), NULL,
+     "also keep loss and layers for track and risk, where 'muonspec track FOLDER' keeps the "
+     "results of the checkpoint's folder: FOLDER.spectra.h5 beside it, else in "
+     "$XDG_CACHE_HOME/muonspec; a later call on the same checkpoint replaces them"},
+    {"store-file", 0, OPTION_TEXT, VERB_FORWARD, FIELD(store_file), "FILE",
+     "the same in this file"},
+    {"store-file", 0, OPTION_TEXT, VERB_RISK, FIELD(store_file), "FILE",
+     "use what 'muonspec forward --store-file FILE' kept, where the checkpoint has no recorded "
+     "activations (default: the file of 'forward --store')"},
     {"limit", 0, OPTION_LIST, VERB_TRACK, FIELD(limits), "METRIC=VALUE",
      "say at which step this is crossed (may be repeated)"},
     {"changes", 0, OPTION_CHOICE, VERB_TRACK, FIELD(changes), "estimate|exact|none",

@@ -15,6 +15,8 @@ typedef struct tool_options {
 	const char *baseline, *rules, *against; /* of check */
 	text_list allow_missing, allow_new, allow_undefined, allow_not_ok;
 	bool update;
+	bool store;             /* of forward, in the default place */
+	const char *store_file; /* or there */
 	const char *tokens; /* file to run the model on */
 	const char *metrics; /* comma-separated, as given */
 	const char *sort;

@@ -227,7 +227,8 @@ static bool print_trends(const mspec_track *t, const tool_options *options)
 		bool asked = limits && !isnan(trend->limit);
 		bool whole = trend->series->kind == MSPEC_SERIES_MODEL ||
 		             trend->series->kind == MSPEC_SERIES_GROUP ||
-		             trend->series->kind == MSPEC_SERIES_LAYER;
+		             trend->series->kind == MSPEC_SERIES_LAYER ||
+		             trend->series->kind == MSPEC_SERIES_FORWARD;
 		bool main = trend->series->kind != MSPEC_SERIES_GROUP || asked ||
 		            !strcmp(trend->series->metric, t->metrics[0]);
 		if (!(whole && main) && !options->verbose)

@@ -2,10 +2,14 @@
 #include "forward_output.h"
 #include "verbs.h"
 
+#include "common/messages.h"
+#include "common/output_file.h"
 #include "common/progress.h"
 
+#include "analysis/forward_store.h"
 #include "base/memory.h"
 #include "base/output.h"
+#include "base/text.h"
 
 #include <math.h>
 
@@ -14,6 +18,9 @@ typedef struct material {
 	mspec_checkpoint *checkpoint;
 	forward_material forward;
 	char *temporary; /* file of logits */
+	char *place;     /* of the store, when it is the default one */
+	const char *store; /* file to keep results in, or NULL */
+	mspec_hash hash; /* of the checkpoint, before it was read */
 } material;
 
 int load_forward(forward_material *m, mspec_checkpoint *checkpoint, const tool_options *options,
@@ -35,9 +42,36 @@ void release_forward(forward_material *m)
 	mspec_model_destroy(&m->model);
 }
 
+/* Find out where results go before the work. */
+static int prepare_store(material *m, const tool_options *options, muon_error *err)
+{
+	const char *path = options->arguments[0], *why = "out of memory";
+	char shown[1024];
+	bool damaged;
+	if (options->store && options->store_file)
+		return muon_fail(err, MUON_E_USAGE, NULL, "--store or --store-file, not both");
+	if (!options->store && !options->store_file)
+		return MUON_OK;
+	m->place = options->store ? mspec_forward_place(path, &why) : NULL;
+	m->store = options->store ? m->place : options->store_file;
+	if (!m->store)
+		return muon_fail(err, MUON_E_WRITE, path, "--store: %s", why);
+	if (output_file_same(options->tokens, m->store) || output_file_same(path, m->store) ||
+	    (options->output && output_file_same(options->output, m->store)))
+		return muon_fail(err, MUON_E_USAGE, m->store,
+		                 "is another file of this call; name one for the store");
+	int code = mspec_forward_check_store(m->store, &damaged, &m->hash, path, err);
+	if (!code && damaged)
+		fprintf(messages(), "muonspec forward: %s: is damaged and made anew\n",
+		        muon_escape(shown, sizeof shown, m->store));
+	return code;
+}
+
 static int load(material *m, const tool_options *options, muon_error *err)
 {
-	int code = open_checkpoint(&m->checkpoint, options->arguments[0], err);
+	int code = prepare_store(m, options, err);
+	if (!code)
+		code = open_checkpoint(&m->checkpoint, options->arguments[0], err);
 	if (!code && options->output)
 		code = claim_output(&m->temporary, options, m->checkpoint, err);
 	return code ? code : load_forward(&m->forward, m->checkpoint, options, err);
@@ -46,6 +80,7 @@ static int load(material *m, const tool_options *options, muon_error *err)
 static void release(material *m)
 {
 	muon_free(m->temporary);
+	muon_free(m->place);
 	release_forward(&m->forward);
 	mspec_close(&m->checkpoint);
 }
@@ -92,6 +127,17 @@ static int print(const mspec_forward *forward, const mspec_checkpoint_info *chec
 	}
 }
 
+static int store(const mspec_forward *forward, const material *m, const tool_options *options,
+                 muon_error *err)
+{
+	char shown[1024];
+	int code = mspec_forward_store(forward, &m->hash, options->arguments[0], m->store, err);
+	if (!code && !options->quiet)
+		fprintf(messages(), "muonspec forward: results are kept in %s\n",
+		        muon_escape(shown, sizeof shown, m->store));
+	return code;
+}
+
 static int finish(const mspec_forward *forward, const material *m, const tool_options *options,
                   muon_error *err)
 {
@@ -100,6 +146,8 @@ static int finish(const mspec_forward *forward, const material *m, const tool_op
 		code = mspec_forward_write_logits(forward, m->temporary, err);
 	if (!code && m->temporary)
 		code = muon_output_commit(m->temporary, options->output, err);
+	if (!code && m->store)
+		code = store(forward, m, options, err);
 	if (!code)
 		code = print(forward, mspec_info(m->checkpoint), options, err);
 	if (!code && options->strict && !isfinite(forward->runs[0].loss))

@@ -6,6 +6,7 @@
 #include "common/messages.h"
 #include "common/nearest.h"
 
+#include "analysis/forward_store.h"
 #include "base/text.h"
 
 #include <math.h>
@@ -168,6 +169,10 @@ static int measure_and_judge(const last_two *two, mspec_risk_options *how,
 	forward_material material = {0};
 	mspec_forward *measured = NULL;
 	int code = MUON_OK;
+	const char *path = mspec_info(two->latest)->path;
+	char *place = options->tokens || options->store_file ? NULL
+	                                                     : mspec_forward_place(path, NULL);
+	how->store = options->store_file ? options->store_file : place;
 	if (options->tokens)
 		code = load_forward(&material, two->latest, options, err);
 	if (!code && options->tokens)
@@ -177,6 +182,7 @@ static int measure_and_judge(const last_two *two, mspec_risk_options *how,
 		code = judge_and_print(two, how, options, err);
 	mspec_forward_destroy(&measured);
 	release_forward(&material);
+	mspec_run_release_path(place);
 	return code;
 }
 
