@@ -52,10 +52,10 @@ test-numbers: $(BUILD)/muonspec $(BUILD)/muontrain $(BUILD)/tests/run_model \
 	@$(PYTHON) tests/optim_torch.py $(BUILD)/tests/run_optim
 	@$(PYTHON) tests/forward_training.py $(BUILD)/muontrain $(BUILD)/muonspec
 
-test-mpi: $(BUILD)/tests/mpi_communicator $(BUILD)/tests/mpi_optimizer
+test-mpi: $(BUILD)/tests/mpi_communicator $(BUILD)/tests/mpi_optimizer | $(BUILD)/packages-test
 	@$(PYTHON) tests/mpi.py $(BUILD)
 
-test-install: all
+test-install: all | $(BUILD)/packages-test
 	@+tests/install.sh $(MAKE) BUILD=$(abspath $(BUILD)) MPI=$(MPI) ONEDNN=$(ONEDNN)
 
 test-runs: $(BUILD)/muonspec | $(BUILD)/packages-test
