@@ -101,13 +101,6 @@ void muon_optim_step_cut_momentum(muon_optimizer *o)
 
 /* ---- update --------------------------------------------------------------------------------- */
 
-SIMD_CLONES
-static void multiply(double *x, double factor, size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		x[i] *= factor;
-}
-
 /* W <- (1 - lr wd) W - lr factor O on the block's own parts. */
 static void step_weights(const muon_optimizer *o, muon_optim_block *b, void *matrix)
 {
@@ -118,7 +111,7 @@ static void step_weights(const muon_optimizer *o, muon_optim_block *b, void *mat
 			const size_t count = muon_optim_chunk(at, p.end);
 			muon_convert_f64(o->plans[b->plan].dtype, entry_of(o, b, matrix, at), count,
 					 update);
-			multiply(update, b->factor, count);
+			muon_optim_multiply(update, b->factor, count);
 			muon_optim_move(o, p.piece, at, count, o->lr, update, b->sums);
 		}
 	}

@@ -29,7 +29,7 @@ void muon_optim_round(muon_dtype type, double *x, size_t count)
 }
 
 SIMD_CLONES
-static void multiply(double *x, double factor, size_t count)
+void muon_optim_multiply(double *x, double factor, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
 		x[i] *= factor;
@@ -48,7 +48,7 @@ void muon_optim_load_gradient(const muon_optimizer *o, const muon_optim_piece *p
 	const char *gradient = p->given.gradient;
 	muon_convert_f64(p->given.gradient_dtype, gradient + (size_t)at * size, count, g);
 	if (o->distributed.gradient_factor != 1) {
-		multiply(g, o->distributed.gradient_factor, count);
+		muon_optim_multiply(g, o->distributed.gradient_factor, count);
 		muon_optim_round(p->state_dtype, g, count);
 	}
 }

@@ -211,6 +211,8 @@ static inline size_t muon_optim_chunk(int64_t at, int64_t end)
 	return (size_t)(end - at < MUON_OPTIM_CHUNK ? end - at : MUON_OPTIM_CHUNK);
 }
 
+/* x <- factor x */
+void muon_optim_multiply(double *x, double factor, size_t count);
 /* Round to what `type` (MUON_F32, MUON_F64) holds; Inf where it overflows. */
 void muon_optim_round(muon_dtype type, double *x, size_t count);
 /* Store numbers as `type`: MUON_F64, MUON_F32 or MUON_BF16. */
