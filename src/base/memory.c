@@ -8,32 +8,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static void *plain_resize(void *state, void *block, size_t bytes)
-{
-	(void)state;
-	return realloc(block, bytes);
-}
-
-static void plain_release(void *state, void *block)
-{
-	(void)state;
-	free(block);
-}
-
-static const muon_allocator plain = {plain_resize, plain_release, NULL};
-static muon_allocator hook = {plain_resize, plain_release, NULL};
-
-void muon_set_allocator(const muon_allocator *allocator)
-{
-	hook = allocator ? *allocator : plain;
-}
-
 void *muon_resize(void *block, size_t count, size_t size)
 {
 	if (size && count > SIZE_MAX / size)
 		return NULL;
 	size_t bytes = count * size;
-	return hook.resize(hook.state, block, bytes ? bytes : 1);
+	const muon_allocator *hook = muon_get_allocator();
+	return hook->resize(hook->state, block, bytes ? bytes : 1);
 }
 
 void *muon_alloc(size_t count, size_t size)
@@ -46,7 +27,8 @@ void *muon_alloc(size_t count, size_t size)
 
 void muon_free(void *block)
 {
-	hook.release(hook.state, block);
+	const muon_allocator *hook = muon_get_allocator();
+	hook->release(hook->state, block);
 }
 
 /* Ask for large pages, where the system gives them to those who ask: columns of a large matrix
