@@ -31,7 +31,7 @@ PACKAGES_BUILD += libopenmpi-dev openmpi-bin
 CFLAGS_MPI = $(eval CFLAGS_MPI := -DMUON_WITH_MPI $$(shell pkg-config --cflags ompi-c))$(CFLAGS_MPI)
 LIBS_MPI = $(eval LIBS_MPI := $$(shell pkg-config --libs ompi-c))$(LIBS_MPI)
 endif
-PACKAGES_TEST = libcunit1-dev python3-numpy python3-h5py gnuplot-nox
+PACKAGES_TEST = g++ libcunit1-dev python3-numpy python3-h5py gnuplot-nox
 PACKAGES_CHECK = clang libclang-rt-dev valgrind
 
 define install_missing
@@ -53,10 +53,16 @@ LIBS_PKG = $(eval LIBS_PKG := $$(shell pkg-config --libs $(PKG)))$(LIBS_PKG)
 # only what a program uses: muonspec needs neither MPI nor oneDNN
 LDLIBS = -Wl,--as-needed $(LIBS_PKG) $(LIBS_ONEDNN) $(LIBS_MPI) -lpthread -lm
 
-CFLAGS_ALL = $(CSTD) $(OPT) $(WARN) $(WERROR) $(SANITIZE) -fPIC -MMD -MP -Iinclude -Isrc \
-             $(CFLAGS_PKG) $(CFLAGS)
+# but for what public headers mark with MUON_API; see also lib%.map
+VISIBILITY = -fvisibility=hidden
+
+CFLAGS_ALL = $(CSTD) $(OPT) $(WARN) $(WERROR) $(SANITIZE) -fPIC $(VISIBILITY) -MMD -MP -Iinclude \
+             -Isrc $(CFLAGS_PKG) $(CPPFLAGS) $(CFLAGS)
 
 CFLAGS_tools = -Itools
+
+# everything is compiled again when these change
+COMPILED_WITH := $(strip $(CC) $(CSTD) $(OPT) $(SANITIZE) $(VISIBILITY) $(CPPFLAGS) $(CFLAGS))
 
 # ---- sources: a folder is a layer, a file a concept --------------------------------------------
 sources = $(sort $(foreach d,$(1),$(wildcard $(d)/*.c)))
@@ -92,7 +98,13 @@ $(BUILD)/packages-check: Makefile
 	$(call install_missing,$(PACKAGES_CHECK))
 	@mkdir -p $(@D) && touch $@
 
-$(BUILD)/obj/%.o: %.c | $(BUILD)/packages-build
+ifneq "$(file <$(BUILD)/compiled-with)" "$(COMPILED_WITH)"
+.PHONY: $(BUILD)/compiled-with
+endif
+$(BUILD)/compiled-with:
+	@mkdir -p $(@D) && echo '$(COMPILED_WITH)' >$@
+
+$(BUILD)/obj/%.o: %.c $(BUILD)/compiled-with | $(BUILD)/packages-build
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_$(firstword $(subst /, ,$<))) -c $< -o $@
@@ -115,18 +127,32 @@ $(BUILD)/libmuonspec.a: $(call objects,$(LIBMUONSPEC_SRC))
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
-$(BUILD)/libmuon.so: $(call objects,$(LIBMUON_SRC))
-	$(call say,LD,$@)
-	$(Q)$(CC) -shared $(SANITIZE) -Wl,-soname,libmuon.so.$(SOVERSION) $^ -o $@.$(VERSION) \
-		$(shell pkg-config --libs openblas lapacke 2>/dev/null) $(LIBS_ONEDNN) $(LIBS_MPI) \
-		-lpthread -lm
-	$(Q)ln -sf libmuon.so.$(VERSION) $@.$(SOVERSION) && ln -sf libmuon.so.$(VERSION) $@
+# what a library exports: what its public headers declare, under a version such as LIBMUON_0
+$(BUILD)/lib%.map: packaging/public_functions.sh $(wildcard include/*/*.h) | $(BUILD)/packages-build
+	$(Q)set -o pipefail; { echo "LIB$$(echo $* | tr a-z A-Z)_$(SOVERSION) { global:" && \
+		packaging/public_functions.sh $* | sed 's/$$/;/' && echo 'local: *; };'; } >$@.tmp && \
+		mv $@.tmp $@
 
-$(BUILD)/libmuonspec.so: $(call objects,$(LIBMUONSPEC_SRC)) $(BUILD)/libmuon.so
+# of library $(1), with nothing left undefined but in sanitizers' run-time libraries
+LINK_SHARED = $(CC) -shared $(SANITIZE) $(if $(SANITIZE),,-Wl,-z,defs) \
+	-Wl,-soname,$(1).so.$(SOVERSION) -Wl,--version-script=$(BUILD)/$(1).map \
+	$(filter %.o,$^) -o $@.$(VERSION)
+LINK_NAMES = ln -sf $(1).so.$(VERSION) $@.$(SOVERSION) && ln -sf $(1).so.$(VERSION) $@
+
+$(BUILD)/libmuon.so: $(call objects,$(LIBMUON_SRC)) $(BUILD)/libmuon.map
 	$(call say,LD,$@)
-	$(Q)$(CC) -shared $(SANITIZE) -Wl,-soname,libmuonspec.so.$(SOVERSION) $(filter %.o,$^) \
-		-o $@.$(VERSION) -L$(BUILD) -lmuon $(LDLIBS)
-	$(Q)ln -sf libmuonspec.so.$(VERSION) $@.$(SOVERSION) && ln -sf libmuonspec.so.$(VERSION) $@
+	$(Q)$(call LINK_SHARED,libmuon) $(shell pkg-config --libs openblas lapacke 2>/dev/null) \
+		$(LIBS_ONEDNN) $(LIBS_MPI) -lpthread -lm
+	$(Q)$(call LINK_NAMES,libmuon)
+
+# with its own copy of what it uses of base: libmuon.so doesn't export that
+BASE_COPIED = $(filter-out src/base/error.c src/base/allocator.c,$(call sources,src/base))
+
+$(BUILD)/libmuonspec.so: $(call objects,$(LIBMUONSPEC_SRC) $(BASE_COPIED)) $(BUILD)/libmuon.so \
+		$(BUILD)/libmuonspec.map
+	$(call say,LD,$@)
+	$(Q)$(call LINK_SHARED,libmuonspec) -L$(BUILD) -lmuon $(LDLIBS)
+	$(Q)$(call LINK_NAMES,libmuonspec)
 
 TOOL_OBJECTS = $(call objects,$(call sources,tools/$(1) tools/common))
 $(foreach t,$(TOOLS),$(eval $(BUILD)/$(t): $(call TOOL_OBJECTS,$(t))))

@@ -1,7 +1,8 @@
 #!/bin/bash
-# An installed copy serves programs outside this tree: installs into an empty folder, compiles the
-# programs of tests/installed/ and every public header alone with nothing but pkg-config's flags, runs
-# them against the shared and the static libraries, and uninstalls.
+# An installed copy serves programs outside this tree: installs into an empty folder, compares the
+# symbols of the shared libraries with the public headers, compiles the programs of tests/installed/
+# and every public header alone, as C and as C++, with nothing but pkg-config's flags, runs them against
+# the shared and the static libraries, and uninstalls.
 #
 #     install.sh MAKE [VARIABLE=VALUE...]        the make that built it, and what it was given
 set -euo pipefail
@@ -34,13 +35,43 @@ for library in libmuon libmuonspec; do
 		fail "soname of $library"
 done
 
-cc=(gcc -std=c11 -Wall -Wextra -Wundef -Werror)
-for header in include/*/*.h; do
-	echo "#include <${header#include/}>" >"$top/alone.c"
-	# shellcheck disable=SC2046
-	run "$header alone" "${cc[@]}" -fsyntax-only $(pkg-config --cflags libmuonspec) \
-		"$top/alone.c"
+# What each library exports is what its headers declare, and nothing is in both.
+for folder in muon muonspec; do
+	library=$lib/lib$folder.so
+	packaging/public_functions.sh $folder >"$top/declared.$folder" || fail "declarations in $folder"
+	nm -D --defined-only "$library" | awk '$2 != "A" { print $3 }' | LC_ALL=C sort >"$top/exported"
+	node=LIB$(echo $folder | tr a-z A-Z)_${version%%.*}
+	sed "s/\$/@@$node/" "$top/declared.$folder" | LC_ALL=C sort | diff - "$top/exported" >"$log" ||
+		fail "lib$folder.so (>) exports other symbols than include/$folder (<) declares"
+	marks=$(cat include/$folder/*.h | grep -v '^#define' | grep -cw MUON_API)
+	[ "$marks" = "$(wc -l <"$top/declared.$folder")" ] ||
+		fail "$marks MUON_API in include/$folder, but other functions than these are declared"
 done
+nm --defined-only "$lib/libmuonspec.so" | awk '{ print $3 }' | sed 's/@.*//' | LC_ALL=C sort -u |
+	LC_ALL=C comm -12 "$top/declared.muon" - >"$log"
+[ ! -s "$log" ] || fail "functions of libmuon that libmuonspec.so holds as well"
+
+cc=(gcc -std=c11 -pedantic -Wall -Wextra -Wundef -Werror)
+cxx=(g++ -std=c++11 -pedantic -Wall -Wextra -Wundef -Werror)
+# shellcheck disable=SC2046
+for header in include/*/*.h; do
+	echo "#include <${header#include/}>" | tee "$top/alone.c" >"$top/alone.cpp"
+	run "$header alone" "${cc[@]}" -fsyntax-only $(pkg-config --cflags libmuonspec) "$top/alone.c"
+	run "$header alone, as C++" "${cxx[@]}" -fsyntax-only $(pkg-config --cflags libmuonspec) \
+		"$top/alone.cpp"
+done
+
+# every function is there for C++
+{
+	for header in include/*/*.h; do echo "#include <${header#include/}>"; done
+	echo 'typedef void (*any)(); any all[] = {'
+	sed 's/.*/reinterpret_cast<any>(&),/' "$top"/declared.*
+	echo '}; int main() { return all[0] == nullptr; }'
+} >"$top/all.cpp"
+# shellcheck disable=SC2046
+run "C++ links with every function" "${cxx[@]}" "$top/all.cpp" -o "$top/all" \
+	$(pkg-config --cflags --libs libmuonspec)
+run "C++ finds every function" env "LD_LIBRARY_PATH=$lib" LD_BIND_NOW=1 "$top/all"
 
 # the program in optim.h's first comment is this one
 sed -n '/^ \*     #include/,/^ \*\/$/s/^ \*\(     \)\{0,1\}//p' include/muon/optim.h | sed '$d' |
@@ -79,4 +110,4 @@ done
 run "make uninstall" "${make[@]}" uninstall
 left=$(find "$top/root" ! -type d)
 [ -z "$left" ] || fail "left behind by uninstall: $left"
-echo "install: $programs programs built against an installed copy, shared and static, ok"
+echo "install: $(cat "$top"/declared.* | wc -l) functions exported; $programs programs built against an installed copy, shared and static, ok"
