@@ -204,6 +204,7 @@ help:
 	@echo 'make corpus         the texts that muontrain learns by default, in build/corpus/'
 	@echo 'make test           every test that the machine allows'
 	@echo 'make bench          the tables of the README'
+	@echo 'make documents      manual pages and completions, in build/documents/'
 	@echo 'make install        into PREFIX=/usr/local, under DESTDIR= if given; make uninstall'
 	@echo 'make check-layers   includes point only down the layers'
 	@echo 'make test-sanitize  unit tests under AddressSanitizer and UBSan'

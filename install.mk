@@ -4,6 +4,9 @@ PREFIX ?= /usr/local
 BINDIR ?= $(PREFIX)/bin
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
+MANDIR ?= $(PREFIX)/share/man
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
 DESTDIR ?=
 
 HEADERS = $(wildcard include/muon/*.h include/muonspec/*.h)
@@ -11,8 +14,30 @@ LIBRARIES = libmuon libmuonspec
 LIBS_libmuon = $(shell pkg-config --libs openblas lapacke) $(LIBS_ONEDNN) $(LIBS_MPI) -lpthread -lm
 LIBS_libmuonspec = $(LIBS_PKG) -lpthread -lm
 
+# ---- manual pages and completions, of the programs' own tables of options ------------------------
+MANUALS = $(TOOLS:%=$(BUILD)/documents/%.1)
+COMPLETIONS = $(foreach t,$(TOOLS),$(BUILD)/documents/$(t).bash $(BUILD)/documents/_$(t))
+
+$(BUILD)/documents/%.1: packaging/%.1.in $(BUILD)/%
+	@mkdir -p $(@D)
+	$(Q)$(BUILD)/$* --print-manual >$@.tmp
+	$(Q)sed -e '/^@COMMANDS@$$/{r $@.tmp' -e 'd}' -e 's/@VERSION@/$(VERSION)/' $< >$@ && rm $@.tmp
+
+$(BUILD)/documents/%.bash: $(BUILD)/%
+	@mkdir -p $(@D)
+	$(Q)$< --print-bash >$@.tmp && mv $@.tmp $@
+
+$(BUILD)/documents/_%: $(BUILD)/%
+	@mkdir -p $(@D)
+	$(Q)$< --print-zsh >$@.tmp && mv $@.tmp $@
+
+.PHONY: documents
+documents: $(MANUALS) $(COMPLETIONS)
+
+# ---- installing -----------------------------------------------------------------------------------
 # every file that install makes, without DESTDIR
-INSTALLED = $(addprefix $(BINDIR)/,$(TOOLS)) \
+INSTALLED = $(addprefix $(BINDIR)/,$(TOOLS)) $(TOOLS:%=$(MANDIR)/man1/%.1) \
+	$(addprefix $(BASHDIR)/,$(TOOLS)) $(addprefix $(ZSHDIR)/_,$(TOOLS)) \
 	$(patsubst include/%,$(INCLUDEDIR)/%,$(HEADERS)) \
 	$(foreach l,$(LIBRARIES),$(addprefix $(LIBDIR)/$(l),.a .so .so.$(SOVERSION) .so.$(VERSION)) \
 		$(LIBDIR)/pkgconfig/$(l).pc)
@@ -32,12 +57,21 @@ $(Q)chmod 644 $(call to,$(LIBDIR)/pkgconfig/$(1).pc)
 
 endef
 
+define install_completion
+$(Q)install -m 644 $(BUILD)/documents/$(1).bash $(call to,$(BASHDIR)/$(1))
+$(Q)install -m 644 $(BUILD)/documents/_$(1) $(call to,$(ZSHDIR))
+
+endef
+
 .PHONY: install uninstall
-install: all
+install: all documents
 	$(call say,INST,$(DESTDIR)$(PREFIX))
 	$(Q)install -d $(call to,$(BINDIR)) $(call to,$(LIBDIR)/pkgconfig) \
-		$(call to,$(INCLUDEDIR)/muon) $(call to,$(INCLUDEDIR)/muonspec)
+		$(call to,$(INCLUDEDIR)/muon) $(call to,$(INCLUDEDIR)/muonspec) \
+		$(call to,$(MANDIR)/man1) $(call to,$(BASHDIR)) $(call to,$(ZSHDIR))
 	$(Q)install -m 755 $(addprefix $(BUILD)/,$(TOOLS)) $(call to,$(BINDIR))
+	$(Q)install -m 644 $(MANUALS) $(call to,$(MANDIR)/man1)
+	$(foreach t,$(TOOLS),$(call install_completion,$(t)))
 	$(Q)install -m 644 $(wildcard include/muon/*.h) $(call to,$(INCLUDEDIR)/muon)
 	$(Q)install -m 644 $(wildcard include/muonspec/*.h) $(call to,$(INCLUDEDIR)/muonspec)
 	$(foreach l,$(LIBRARIES),$(call install_library,$(l)))

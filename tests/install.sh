@@ -23,6 +23,8 @@ run() { # what, command...
 	"$@" >"$log" 2>&1 || fail "$what"
 }
 
+build=build
+for word; do [[ $word != BUILD=* ]] || build=${word#BUILD=}; done
 make=("$@" --no-print-directory -s "DESTDIR=$top/root" PREFIX=/usr)
 run "make install" "${make[@]}" install
 lib=$top/root/usr/lib
@@ -103,9 +105,15 @@ unset PKG_CONFIG_SYSROOT_DIR
 build_and_run "static libraries" --static --cflags --libs "--define-variable=libdir=$lib" \
 	"--define-variable=includedir=$top/root/usr/include"
 
-for program in "$top"/root/usr/bin/*; do
-	run "$program --version" "$program" --version
-	grep -q "$version" "$log" || fail "$(basename "$program") --version"
+share=$top/root/usr/share
+for program in muonspec muontrain muonlab; do
+	run "$program --version" "$top/root/usr/bin/$program" --version
+	grep -q "$version" "$log" || fail "$program --version"
+	grep -q "muonspec $version" "$share/man/man1/$program.1" || fail "$program.1"
+	for file in "bash-completion/completions/$program" "zsh/site-functions/_$program"; do
+		cmp -s "$share/$file" "$build/documents/${file##*/}$([[ $file = zsh* ]] || echo .bash)" ||
+			fail "$file"
+	done
 done
 run "make uninstall" "${make[@]}" uninstall
 left=$(find "$top/root" ! -type d)

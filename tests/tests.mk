@@ -58,6 +58,11 @@ test-mpi: $(BUILD)/tests/mpi_communicator $(BUILD)/tests/mpi_optimizer | $(BUILD
 test-install: all | $(BUILD)/packages-test
 	@+tests/install.sh $(MAKE) BUILD=$(abspath $(BUILD)) MPI=$(MPI) ONEDNN=$(ONEDNN)
 
+.PHONY: test-documents
+test: test-documents
+test-documents: documents | $(BUILD)/packages-test
+	@$(PYTHON) tests/documents.py $(BUILD)
+
 test-runs: $(BUILD)/muonspec | $(BUILD)/packages-test
 	@$(PYTHON) tests/runs_numpy.py $(BUILD)/muonspec
 

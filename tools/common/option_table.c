@@ -22,15 +22,20 @@ static const char *name_of(const command *c)
 	return c->verb ? c->verb : c->program;
 }
 
-static bool takes(const command *c, const option_row *row)
+bool command_takes(const command *c, const option_row *row)
 {
 	return (row->verbs & c->verb_bit) != 0;
+}
+
+bool option_has_value(const option_row *row)
+{
+	return row->kind != OPTION_FLAG && row->kind != OPTION_COUNTER;
 }
 
 static const option_row *row_of_letter(const command *c, int letter)
 {
 	for (size_t i = 0; i < c->count; i++)
-		if (c->rows[i].letter == letter && takes(c, &c->rows[i]))
+		if (c->rows[i].letter == letter && command_takes(c, &c->rows[i]))
 			return &c->rows[i];
 	return NULL;
 }
@@ -41,7 +46,7 @@ static int unknown_option(const command *c, const char *word, muon_error *err)
 	size_t count = 0;
 	char shown[128], name[128];
 	for (size_t i = 0; i < c->count; i++)
-		if (takes(c, &c->rows[i]))
+		if (command_takes(c, &c->rows[i]))
 			names[count++] = c->rows[i].name;
 	muon_escape(shown, sizeof shown, word);
 	snprintf(name, sizeof name, "%s", word + strspn(word, "-"));
@@ -216,8 +221,8 @@ static void list_options(const command *c, struct option *longs, char *letters)
 	letters[used++] = ':';
 	for (size_t i = 0; i < c->count; i++) {
 		const option_row *row = &c->rows[i];
-		bool takes_value = row->kind != OPTION_FLAG && row->kind != OPTION_COUNTER;
-		if (!takes(c, row))
+		bool takes_value = option_has_value(row);
+		if (!command_takes(c, row))
 			continue;
 		longs[count++] = (struct option){row->name, takes_value, NULL, LONG_BASE + (int)i};
 		if (row->letter) {
@@ -356,18 +361,29 @@ static void print_option(FILE *to, const option_row *row)
 	print_wrapped(to, row->help);
 }
 
-void print_options(FILE *to, const char *title, const option_row *rows, size_t count,
-                   unsigned verb_bit)
+static void print_options(FILE *to, const char *title, const command *c, unsigned bit)
 {
 	fprintf(to, "%s:\n", title);
-	for (size_t i = 0; i < count; i++)
-		if (rows[i].verbs & verb_bit)
-			print_option(to, &rows[i]);
+	for (size_t i = 0; i < c->count; i++)
+		if (c->rows[i].verbs & bit)
+			print_option(to, &c->rows[i]);
 }
 
 void print_command_help(FILE *to, const command *c)
 {
-	fprintf(to, "usage: %s%s%s [options]%s%s\n\n%s.\n\n", c->program, c->verb ? " " : "",
-	        c->verb ? c->verb : "", *c->arguments ? " " : "", c->arguments, c->summary);
-	print_options(to, "Options", c->rows, c->count, c->verb_bit);
+	fprintf(to, "usage: %s%s%s [options]%s%s\n", c->program, c->verb ? " " : "",
+	        c->verb ? c->verb : "", *c->arguments ? " " : "", c->arguments);
+	if (c->more_usage)
+		fprintf(to, "       %s\n", c->more_usage);
+	fprintf(to, "\n%s.\n", c->summary);
+	if (!c->sections) {
+		fputc('\n', to);
+		print_options(to, "Options", c, c->verb_bit);
+	}
+	for (size_t i = 0; i < c->section_count; i++) {
+		fputc('\n', to);
+		print_options(to, c->sections[i].title, c, c->sections[i].bit);
+	}
+	if (c->notes)
+		fprintf(to, "\n%s", c->notes);
 }

@@ -44,15 +44,25 @@ typedef struct option_row {
 	const char *help;
 } option_row;
 
+/* A part of a help that shows its options under several titles; the bit is among option_row.verbs. */
+typedef struct option_section {
+	const char *title;
+	unsigned bit;
+} option_section;
+
 /* A command: a program, or one of its verbs. */
 typedef struct command {
 	const char *program, *verb; /* verb: NULL if the program has none */
 	const char *summary;        /* without a full stop */
 	const char *arguments;      /* for the usage line */
+	const char *more_usage;     /* another usage line, or NULL */
 	int min_arguments, max_arguments;
 	const option_row *rows;
 	size_t count;
 	unsigned verb_bit;
+	const option_section *sections; /* NULL: all options under "Options" */
+	size_t section_count;
+	const char *notes; /* lines after the options, in the form that print_notes reads; or NULL */
 } command;
 
 /* Fill the options' struct, which holds the defaults, from argv (argv[0] is skipped); what is left
@@ -67,10 +77,11 @@ int check_arguments(const command *command, char **arguments, int count, muon_er
 bool option_word(char *word, size_t capacity, const option_row *row, const void *options);
 void release_lists(const command *command, void *options);
 
-/* The usage line, the summary and the options that the command takes. */
+/* Does the command take the option? */
+bool command_takes(const command *command, const option_row *row);
+bool option_has_value(const option_row *row);
+
+/* The usage line, the summary, the options that the command takes, and its notes. */
 void print_command_help(FILE *to, const command *command);
-/* A title, then the rows: for a program that shows its options in sections. */
-void print_options(FILE *to, const char *title, const option_row *rows, size_t count,
-                   unsigned verb_bit);
 
 #endif

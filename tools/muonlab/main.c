@@ -2,7 +2,9 @@
 #include "lab_options.h"
 
 #include "common/messages.h"
+#include "common/metric_names.h"
 #include "common/nearest.h"
+#include "common/program_documents.h"
 
 #include "base/text.h"
 
@@ -117,6 +119,20 @@ static int run_verb(const verb_row *verb, int argc, char **argv)
 	return code ? report_failure(c->verb, &err, code) : flushed;
 }
 
+static const char *const *words_of(const option_row *row)
+{
+	return strcmp(row->name, "metrics") ? NULL : metric_names();
+}
+
+static bool print_as_document(const char *option)
+{
+	command commands[VERBS];
+	for (size_t i = 0; i < VERBS; i++)
+		commands[i] = verbs[i].command;
+	const program_tables tables = {"muonlab", commands, VERBS, words_of};
+	return print_document(stdout, &tables, option);
+}
+
 static int unknown_verb(const char *word)
 {
 	const char *names[VERBS];
@@ -148,6 +164,8 @@ int main(int argc, char **argv)
 		printf("muonlab %s\n", muon_version());
 		return flush_results("muonlab");
 	}
+	if (print_as_document(argv[1]))
+		return flush_results("muonlab");
 	for (size_t i = 0; i < VERBS; i++)
 		if (!strcmp(argv[1], verbs[i].command.verb))
 			return run_verb(&verbs[i], argc - 1, argv + 1);

@@ -1,7 +1,6 @@
 #include "check_output.h"
 
 const char check_help[] =
-    "\n"
     "With a baseline each of its values is compared: entropies may differ by 0.005,\n"
     "shares by 0.01, counts by 1 to 5%, exponents of a run's growth by 0.1, most\n"
     "others by 1%; risks must not get worse, and a run must have the same last step.\n"

@@ -2,8 +2,10 @@
 #include "verbs.h"
 
 #include "common/messages.h"
+#include "common/metric_names.h"
 #include "common/nearest.h"
 #include "common/output_file.h"
+#include "common/program_documents.h"
 
 #include "base/memory.h"
 #include "base/text.h"
@@ -84,6 +86,20 @@ static int print_topic(const verb_spec *verb)
 	return flush_results("muonspec");
 }
 
+static const char *const *words_of(const option_row *row)
+{
+	return strcmp(row->name, "metrics") && strcmp(row->name, "sort") ? NULL : metric_names();
+}
+
+static bool print_as_document(const char *option)
+{
+	command commands[VERBS];
+	for (size_t i = 0; i < VERBS; i++)
+		commands[i] = command_of(&verbs[i]);
+	const program_tables tables = {"muonspec", commands, VERBS, words_of};
+	return print_document(stdout, &tables, option);
+}
+
 static int run_options(const verb_spec *verb, tool_options *options)
 {
 	if (options->help)
@@ -137,6 +153,8 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(word, "--version"))
 		return print_version();
+	if (print_as_document(word))
+		return flush_results("muonspec");
 	const verb_spec *verb = find_verb(word);
 	return verb ? run(verb, argc - 1, argv + 1) : unknown_verb(word);
 }

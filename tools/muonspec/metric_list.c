@@ -1,5 +1,6 @@
 #include "metric_list.h"
 
+#include "common/metric_names.h"
 #include "common/nearest.h"
 
 #include "base/memory.h"
@@ -14,11 +15,7 @@ int metric_named(const char *name, size_t length, size_t *index, muon_error *err
 	*index = mspec_metric_find(word);
 	if (*index != SIZE_MAX)
 		return MUON_OK;
-	const char *names[128];
-	size_t count = 0;
-	for (; count < mspec_metric_count() && count < 128; count++)
-		names[count] = mspec_metric_at(count)->name;
-	const char *near = nearest(word, names, count);
+	const char *near = nearest(word, metric_names(), mspec_metric_count());
 	muon_escape(shown, sizeof shown, word);
 	return near ? muon_fail(err, MUON_E_USAGE, NULL, "unknown metric '%s'; did you mean '%s'?",
 	                        shown, near)

@@ -152,12 +152,13 @@ static const option_row option_rows[] = {
 
 enum { OPTION_ROWS = sizeof option_rows / sizeof *option_rows };
 
-static command command_of(const verb_spec *verb)
+command command_of(const verb_spec *verb)
 {
 	return (command){.program = "muonspec", .verb = verb->name, .summary = verb->summary,
 	                 .arguments = verb->arguments, .min_arguments = verb->min_arguments,
 	                 .max_arguments = verb->max_arguments, .rows = option_rows,
-	                 .count = OPTION_ROWS, .verb_bit = verb->bit};
+	                 .count = OPTION_ROWS, .verb_bit = verb->bit,
+	                 .notes = verb->bit == VERB_CHECK ? check_help : NULL};
 }
 
 static int64_t half_of_memory(void)
@@ -189,8 +190,6 @@ void print_help(FILE *to, const verb_spec *verb)
 {
 	const command c = command_of(verb);
 	print_command_help(to, &c);
-	if (verb->bit == VERB_CHECK)
-		fputs(check_help, to);
 	fprintf(to, "\nExit status: 0 done, 2 usage, 3 a file cannot be read or written, 4 numerical\n"
 	            "failure, 5 internal error or out of memory%s.\n",
 	        verb->bit & VERB_RISK    ? "; 1 a verdict that --fail-on names"

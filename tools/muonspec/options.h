@@ -84,6 +84,7 @@ typedef struct verb_spec {
 int parse_options(tool_options *options, const verb_spec *verb, int argc, char **argv, muon_error *err);
 void release_options(tool_options *options);
 
+command command_of(const verb_spec *verb);
 void print_help(FILE *to, const verb_spec *verb); /* of one verb */
 void print_usage(FILE *to, const verb_spec *verbs, size_t count);
 

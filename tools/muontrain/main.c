@@ -2,6 +2,7 @@
 #include "trainer.h"
 
 #include "common/messages.h"
+#include "common/program_documents.h"
 
 #include "base/memory.h"
 #include "base/text.h"
@@ -168,6 +169,13 @@ static int run(int argc, char **argv, muon_comm *comm, int *stopped)
 	return code ? muon_exit_status(code) : flushed;
 }
 
+static const char *const *words_of(const option_row *row)
+{
+	return !strcmp(row->name, "model")          ? mspec_model_presets()
+	       : !strcmp(row->name, "coefficients") ? muon_coefficients_names()
+	                                            : NULL;
+}
+
 /* End as whoever sent the signal expects. */
 static int end_by_signal(int number)
 {
@@ -181,6 +189,9 @@ int main(int argc, char **argv)
 	open_standard_files();
 	signal(SIGPIPE, SIG_IGN); /* writing fails instead, and says so */
 	signal(SIGXFSZ, SIG_IGN);
+	const program_tables tables = {"muontrain", &train_command, 1, words_of};
+	if (argc == 2 && print_document(stdout, &tables, argv[1]))
+		return flush_results("muontrain");
 	muon_comm *comm = NULL;
 	muon_error err = {0};
 	bool launched = muon_comm_launched_by_mpi();

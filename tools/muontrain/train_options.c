@@ -165,13 +165,44 @@ static const option_row option_rows[] = {
     {"version", 0, OPTION_FLAG, OUTPUT, FIELD(version), NULL, "version"},
 };
 
-static const command train_command = {
+static const option_section sections[] = {{"Model", MODEL}, {"Data", DATA},
+                                          {"Optimizer", OPTIMIZER}, {"Run", RUN},
+                                          {"Output", OUTPUT}};
+
+static const char notes[] =
+    "Into the folder go step-N.h5, the checkpoints (parameters, activations of the\n"
+    "held-out text, the newest with the optimizer's state); held_out.txt, the text\n"
+    "that evaluations use; and log.csv with one row a step:\n"
+    "  step, tokens, lr, loss    loss of the step's own batch, in nats a token\n"
+    "  held_out_loss             after the step, where it was evaluated\n"
+    "  gradient_norm             of all parameters\n"
+    "  update_rms, weight_rms    of the hidden matrices: what lr multiplies; the\n"
+    "                            weights\n"
+    "  output_rms, output_max_abs, max_attention_logit, share_logits_over_100\n"
+    "                            on the held-out text, of all layers\n"
+    "  expert_load_min, expert_load_max\n"
+    "                            tokens of an expert over the mean of its layer\n"
+    "  clipped_heads             by --qk-clip\n"
+    "  tokens_per_second, step_seconds, optimizer_seconds\n"
+    "  reduce_seconds, momentum_seconds, gather_seconds, newton_schulz_seconds,\n"
+    "  update_seconds, all_gather_seconds\n"
+    "                            of the optimizer's; the first, third and last\n"
+    "                            between ranks\n"
+    "\n"
+    "SIGINT, SIGTERM and SIGHUP let the step end and write a checkpoint first. mpirun\n"
+    "gives its ranks the time for that with --mca odls_base_sigkill_timeout 60.\n";
+
+const command train_command = {
     .program = "muontrain",
     .summary = "Trains a small language model on the bytes of a text and writes checkpoints",
     .arguments = "",
+    .more_usage = "mpirun -n N muontrain [options]",
     .rows = option_rows,
     .count = sizeof option_rows / sizeof *option_rows,
-    .verb_bit = ANY};
+    .verb_bit = ANY,
+    .sections = sections,
+    .section_count = sizeof sections / sizeof *sections,
+    .notes = notes};
 
 void default_options(train_options *o)
 {
@@ -408,41 +439,8 @@ char *describe_run(const train_options *options)
 
 void print_train_help(FILE *to)
 {
-	static const struct {
-		const char *title;
-		unsigned section;
-	} sections[] = {{"Model", MODEL}, {"Data", DATA}, {"Optimizer", OPTIMIZER}, {"Run", RUN},
-	                {"Output", OUTPUT}};
-	fprintf(to, "usage: muontrain [options]\n       mpirun -n N muontrain [options]\n\n%s.\n",
-	        train_command.summary);
-	for (size_t i = 0; i < sizeof sections / sizeof *sections; i++) {
-		fputc('\n', to);
-		print_options(to, sections[i].title, option_rows, train_command.count,
-		              sections[i].section);
-	}
+	print_command_help(to, &train_command);
 	fputs("\n"
-	      "Into the folder go step-N.h5, the checkpoints (parameters, activations of the\n"
-	      "held-out text, the newest with the optimizer's state); held_out.txt, the text\n"
-	      "that evaluations use; and log.csv with one row a step:\n"
-	      "  step, tokens, lr, loss    loss of the step's own batch, in nats a token\n"
-	      "  held_out_loss             after the step, where it was evaluated\n"
-	      "  gradient_norm             of all parameters\n"
-	      "  update_rms, weight_rms    of the hidden matrices: what lr multiplies; the\n"
-	      "                            weights\n"
-	      "  output_rms, output_max_abs, max_attention_logit, share_logits_over_100\n"
-	      "                            on the held-out text, of all layers\n"
-	      "  expert_load_min, expert_load_max\n"
-	      "                            tokens of an expert over the mean of its layer\n"
-	      "  clipped_heads             by --qk-clip\n"
-	      "  tokens_per_second, step_seconds, optimizer_seconds\n"
-	      "  reduce_seconds, momentum_seconds, gather_seconds, newton_schulz_seconds,\n"
-	      "  update_seconds, all_gather_seconds\n"
-	      "                            of the optimizer's; the first, third and last\n"
-	      "                            between ranks\n"
-	      "\n"
-	      "SIGINT, SIGTERM and SIGHUP let the step end and write a checkpoint first. mpirun\n"
-	      "gives its ranks the time for that with --mca odls_base_sigkill_timeout 60.\n"
-	      "\n"
 	      "Exit status: 0 done, 2 usage, 3 a file cannot be read or written, 4 the training\n"
 	      "has diverged, 5 internal error or out of memory.\n",
 	      to);

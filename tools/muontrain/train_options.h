@@ -54,6 +54,8 @@ typedef struct train_options {
 	int argument_count;
 } train_options;
 
+extern const command train_command;
+
 /* What the program does without options. */
 void default_options(train_options *options);
 
