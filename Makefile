@@ -190,6 +190,22 @@ CKPT ?= notebooks-data/weight-decay/checkpoints/muon-decay/step-004500.h5
 run: $(BUILD)/muonspec
 	@$(BUILD)/muonspec analyze "$(CKPT)"
 
+# ---- notebook -----------------------------------------------------------------------------------
+PACKAGES_NOTEBOOK = jupyter-nbconvert python3-ipykernel python3-pandas python3-matplotlib python3-h5py
+$(BUILD)/packages-notebook: Makefile
+	$(call install_missing,$(PACKAGES_NOTEBOOK))
+	@mkdir -p $(@D) && touch $@
+
+# again with the results that are there now; the file is replaced only if every cell runs
+.PHONY: notebook
+notebook: $(BUILD)/muonspec | $(BUILD)/packages-notebook
+	@mkdir -p $(BUILD)/tour
+	@MUONSPEC=$(abspath $<) PYDEVD_DISABLE_FILE_VALIDATION=1 $(PYTHON) -m nbconvert --to notebook \
+		--execute notebooks-data/tour.ipynb --output-dir $(BUILD)/tour --log-level WARN \
+		--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.kernel_name=python3 \
+		--ExecutePreprocessor.timeout=1200 --ExecutePreprocessor.startup_timeout=600
+	@mv $(BUILD)/tour/tour.ipynb notebooks-data/tour.ipynb
+
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 include tests/tests.mk
 include install.mk
@@ -202,6 +218,7 @@ help:
 	@echo 'make                the program and both libraries, in build/'
 	@echo 'make run [CKPT=F]   analyze the shipped example, or F'
 	@echo 'make corpus         the texts that muontrain learns by default, in build/corpus/'
+	@echo 'make notebook       run notebooks-data/tour.ipynb again'
 	@echo 'make test           every test that the machine allows'
 	@echo 'make bench          the tables of the README'
 	@echo 'make documents      manual pages and completions, in build/documents/'

@@ -84,6 +84,11 @@ test-figures: $(BUILD)/muonspec | $(BUILD)/packages-test
 test-browser: $(BUILD)/muonspec
 	@$(PYTHON) tests/report_browser.py $(BUILD)/muonspec notebooks-data/example
 
+.PHONY: test-notebook
+test: test-notebook
+test-notebook: $(BUILD)/muonspec | $(BUILD)/packages-test
+	@$(PYTHON) tests/notebook.py $(BUILD)/muonspec notebooks-data/tour.ipynb
+
 .PHONY: test-train
 test-train: $(BUILD)/muontrain $(BUILD)/muonspec | $(BUILD)/packages-test
 	@$(PYTHON) tests/train.py $(BUILD)/muontrain $(BUILD)/muonspec
