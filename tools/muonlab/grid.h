@@ -2,7 +2,7 @@
 #ifndef MUONLAB_GRID_H
 #define MUONLAB_GRID_H
 
-#include "csv_table.h"
+#include "common/csv_table.h"
 #include "plan.h"
 
 typedef enum lab_state {

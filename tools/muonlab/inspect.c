@@ -1,6 +1,6 @@
 #include "inspect.h"
 
-#include "csv_table.h"
+#include "common/csv_table.h"
 
 #include "base/text.h"
 

@@ -18,6 +18,11 @@ int figures_of_steps(figure_list *list, const subject *s, muon_error *err);
 int figures_make(figure_list *list, const subject *s, const size_t *metrics, size_t count,
                  muon_error *err);
 
+/* Of a table of trainings (options->arguments[0], a CSV file with the columns compute and
+ * held_out_loss or loss, and where they are there optimizer, run and status): loss over compute with
+ * a scaling law for each optimizer. MUON_E_OPEN, MUON_E_READ, MUON_E_FORMAT, MUON_E_MEMORY. */
+int figures_of_trainings(figure_list *list, const tool_options *options, muon_error *err);
+
 /* The RMS from which on half a bf16 step is `share` of a change of `increment` or more: the least
  * power of two that is. */
 double precision_limit(double increment, double share);

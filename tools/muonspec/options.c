@@ -152,13 +152,21 @@ static const option_row option_rows[] = {
 
 enum { OPTION_ROWS = sizeof option_rows / sizeof *option_rows };
 
+static const char plot_notes[] =
+    "X may also be a table of trainings, a .csv file with the columns compute and\n"
+    "held_out_loss (or loss), and optimizer, run and status if it has them, such as\n"
+    "muonlab's runs.csv: a scaling law is fitted for each optimizer. --include and\n"
+    "--exclude then choose among the runs.\n";
+
 command command_of(const verb_spec *verb)
 {
 	return (command){.program = "muonspec", .verb = verb->name, .summary = verb->summary,
 	                 .arguments = verb->arguments, .min_arguments = verb->min_arguments,
 	                 .max_arguments = verb->max_arguments, .rows = option_rows,
 	                 .count = OPTION_ROWS, .verb_bit = verb->bit,
-	                 .notes = verb->bit == VERB_CHECK ? check_help : NULL};
+	                 .notes = verb->bit == VERB_CHECK  ? check_help
+	                          : verb->bit == VERB_PLOT ? plot_notes
+	                                                   : NULL};
 }
 
 static int64_t half_of_memory(void)

@@ -14,6 +14,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 
 /* ---- files -------------------------------------------------------------------------------------- */
@@ -82,36 +83,62 @@ static int draw(const figure *f, const tool_options *options, muon_error *err)
 	return code;
 }
 
-static int draw_all(const subject *s, const size_t *metrics, size_t count, muon_error *err)
+static int draw_all(const figure_list *list, const tool_options *options, muon_error *err)
 {
+	int code = make_folder(options->output, err);
+	for (size_t i = 0; i < list->count && !code; i++)
+		code = draw(&list->items[i], options, err);
+	return code;
+}
+
+static int plot_weights(const tool_options *options, muon_error *err)
+{
+	subject s;
 	figure_list list = {0};
-	int code = figures_make(&list, s, metrics, count, err);
+	size_t *metrics = NULL, count = 0;
+	int code = options->metrics ? metric_list(options->metrics, &metrics, &count, err) : MUON_OK;
+	if (code)
+		return code;
+	code = subject_load(&s, options, false, "plot", err);
+	if (!code)
+		code = figures_make(&list, &s, metrics, count, err);
 	if (!code && !list.count)
-		code = muon_fail(err, MUON_E_FORMAT, s->options->arguments[0],
+		code = muon_fail(err, MUON_E_FORMAT, options->arguments[0],
 		                 "nothing to draw: no matrix could be analyzed");
 	if (!code)
-		code = make_folder(s->options->output, err);
-	for (size_t i = 0; i < list.count && !code; i++)
-		code = draw(&list.items[i], s->options, err);
+		code = draw_all(&list, options, err);
+	figures_release(&list);
+	subject_release(&s);
+	muon_free(metrics);
+	return code;
+}
+
+static int plot_trainings(const tool_options *options, muon_error *err)
+{
+	figure_list list = {0};
+	int code = figures_of_trainings(&list, options, err);
+	if (!code)
+		code = draw_all(&list, options, err);
+	char *words = code || options->quiet ? NULL : muon_escape_all(list.items[0].words.bytes);
+	if (words)
+		fprintf(messages(), "%s\n", words);
+	muon_free(words);
 	figures_release(&list);
 	return code;
 }
 
+static bool is_table(const tool_options *options)
+{
+	const char *ending = strrchr(options->arguments[0], '.');
+	return options->argument_count == 1 && ending && !strcasecmp(ending, ".csv");
+}
+
 int run_plot(const tool_options *options, muon_error *err)
 {
-	subject s;
-	size_t *metrics = NULL, count = 0;
 	if (!options->output)
 		return muon_fail(err, MUON_E_USAGE, NULL, "-o DIR is needed: where figures go");
 	int code = gnuplot_check(err); /* before the work */
-	if (!code && options->metrics)
-		code = metric_list(options->metrics, &metrics, &count, err);
-	if (!code) {
-		code = subject_load(&s, options, false, "plot", err);
-		if (!code)
-			code = draw_all(&s, metrics, count, err);
-		subject_release(&s);
-	}
-	muon_free(metrics);
-	return code;
+	if (code)
+		return code;
+	return is_table(options) ? plot_trainings(options, err) : plot_weights(options, err);
 }

@@ -1,6 +1,6 @@
 /* A CSV file in memory: named columns, rows of text cells. */
-#ifndef MUONLAB_CSV_TABLE_H
-#define MUONLAB_CSV_TABLE_H
+#ifndef MUONSPEC_TOOL_COMMON_CSV_TABLE_H
+#define MUONSPEC_TOOL_COMMON_CSV_TABLE_H
 
 #include "base/memory.h"
 
