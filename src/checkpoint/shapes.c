@@ -135,6 +135,14 @@ static mspec_shape keras_transposed_convolution(const mspec_tensor *t)
 	return convolution(shape);
 }
 
+/* Flax's ConvTranspose keeps its kernel as other convolutions do. */
+static bool is_keras_transposed_convolution(const mspec_conventions *c, const char *key)
+{
+	if (!c->keras && mspec_key_has(key, "convtranspose"))
+		return false;
+	return mspec_key_has(key, "transpose") || mspec_key_has(key, "deconv");
+}
+
 /* Keras 1 could keep kernels as [out, in, h, w] or [h, w, in, out] and did not say which. */
 static bool kernel_size_is_first(const int64_t *dims)
 {
@@ -150,7 +158,7 @@ static mspec_shape keras_convolution(const mspec_conventions *c, const mspec_ten
 		return convolution(flatten(t, 1, false));
 	if (is_depthwise(c, key))
 		return convolution(flatten(t, t->rank - 2, true));
-	if (mspec_key_has(key, "transpose") || mspec_key_has(key, "deconv"))
+	if (is_keras_transposed_convolution(c, key))
 		return keras_transposed_convolution(t);
 	return convolution(flatten(t, t->rank - 1, true));
 }

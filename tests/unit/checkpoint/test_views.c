@@ -172,6 +172,11 @@ static void test_keras(void)
 	     "bias, not a matrix (2-d)");
 	/* Flax, or a Keras file that doesn't say so */
 	SAME(matrices_of("custom", "params/Dense_0/kernel", 64, 10, 0, 0, 0), "10x64'");
+	SAME(matrices_of("custom", "conv2d_transpose/kernel", 3, 3, 5, 7, 0), "5x63");
+	/* Flax */
+	SAME(matrices_of("custom", "params/ConvTranspose_0/kernel", 3, 3, 5, 7, 0), "7x45'");
+	SAME(matrices_of("custom", "params/Attention_0/query/kernel", 16, 4, 8, 0, 0), "32x16'");
+	SAME(matrices_of("custom", "params/Attention_0/out/kernel", 4, 8, 16, 0, 0), "16x32'");
 	/* Keras 1 didn't say which order its kernels have */
 	SAME(matrices_of("keras1", "convolution2d_1/convolution2d_1_W", 16, 12, 5, 5, 0), "16x300");
 	SAME(matrices_of("keras1", "convolution2d_6/convolution2d_6_W", 1, 16, 1, 1, 0), "1x16");
