@@ -32,6 +32,7 @@ CFLAGS_MPI = $(eval CFLAGS_MPI := -DMUON_WITH_MPI $$(shell pkg-config --cflags o
 LIBS_MPI = $(eval LIBS_MPI := $$(shell pkg-config --libs ompi-c))$(LIBS_MPI)
 endif
 PACKAGES_TEST = g++ libcunit1-dev python3-numpy python3-h5py gnuplot-nox
+PACKAGES_BENCH = python3-scipy
 PACKAGES_CHECK = clang libclang-rt-dev valgrind
 
 define install_missing
@@ -92,6 +93,10 @@ $(BUILD)/packages-build: Makefile $(BUILD)/onednn-$(ONEDNN) $(BUILD)/mpi-$(MPI)
 
 $(BUILD)/packages-test: Makefile
 	$(call install_missing,$(PACKAGES_TEST))
+	@mkdir -p $(@D) && touch $@
+
+$(BUILD)/packages-bench: Makefile
+	$(call install_missing,$(PACKAGES_BENCH))
 	@mkdir -p $(@D) && touch $@
 
 $(BUILD)/packages-check: Makefile

@@ -89,6 +89,11 @@ test: test-notebook
 test-notebook: $(BUILD)/muonspec | $(BUILD)/packages-test
 	@$(PYTHON) tests/notebook.py $(BUILD)/muonspec notebooks-data/tour.ipynb
 
+.PHONY: test-readme
+test: test-readme
+test-readme: $(BUILD)/muonspec | $(BUILD)/packages-test
+	@$(PYTHON) tests/readme_snippets.py $(BUILD)/muonspec README.md
+
 .PHONY: test-train
 test-train: $(BUILD)/muontrain $(BUILD)/muonspec | $(BUILD)/packages-test
 	@$(PYTHON) tests/train.py $(BUILD)/muontrain $(BUILD)/muonspec
@@ -148,7 +153,7 @@ fuzz-replay: | $(BUILD)/packages-build
 bench: $(BUILD)/muonspec $(BUILD)/tests/bench_svd $(BUILD)/tests/bench_model \
 		$(BUILD)/tests/bench_newton_schulz $(BUILD)/tests/bench_step \
 		$(BUILD)/tests/bench_distributed $(BUILD)/tests/make_checkpoint \
-		| $(BUILD)/packages-test
+		| $(BUILD)/packages-test $(BUILD)/packages-bench
 	$(BUILD)/tests/bench_svd
 	$(BUILD)/tests/bench_model
 	$(BUILD)/tests/bench_newton_schulz

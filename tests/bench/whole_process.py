@@ -3,8 +3,9 @@
 
 usage: whole_process.py BUILD_DIR [--quick]
 
-Prints tables 2 to 4 of the README. Everything compared is measured in this one run. Needs
-python3-numpy for the comparison of table 2; without it that column is left out."""
+Prints tables 2 to 4 of the README. Everything compared is measured in this one run. What table 2
+compares with needs python3-numpy, and python3-scipy for WeightWatcher's part; without them these
+rows are left out."""
 import json
 import os
 import subprocess
@@ -16,6 +17,8 @@ BUILD = sys.argv[1]
 QUICK = "--quick" in sys.argv
 MUONSPEC = os.path.join(BUILD, "muonspec")
 
+HERE = os.path.dirname(os.path.abspath(__file__))
+
 NUMPY = """
 import sys, json, numpy as np, h5py
 with h5py.File(sys.argv[1], "r") as f:
@@ -26,13 +29,13 @@ with h5py.File(sys.argv[1], "r") as f:
 """
 
 
-def measure(command, runs):
+def measure(command, runs, output=os.devnull):
     """Best of `runs`: wall seconds, CPU seconds, peak MiB (that of the largest process)."""
     best = None
     for _ in range(runs):
         start = time.monotonic()
-        with open(os.devnull, "w") as null:
-            child = subprocess.Popen(command, stdout=null)
+        with open(output, "w") as out:
+            child = subprocess.Popen(command, stdout=out)
             _, status, usage = os.wait4(child.pid, 0)
             child.returncode = os.waitstatus_to_exitcode(status)
         wall = time.monotonic() - start
@@ -68,9 +71,30 @@ def head(title, extra=""):
     print("\n%s\n%-44s %8s %8s %9s  %s" % (title, "", "wall s", "CPU s", "peak MiB", extra))
 
 
-def have_numpy():
-    return not subprocess.call(["/usr/bin/python3", "-c", "import numpy, h5py"],
+def have(modules):
+    return not subprocess.call(["/usr/bin/python3", "-c", "import " + modules],
                                stderr=subprocess.DEVNULL)
+
+
+def weightwatcher(folder, path):
+    """Its numerical core on the same file, in turns; what both make of these random matrices."""
+    if not have("scipy.linalg, h5py"):
+        print("WeightWatcher's core: left out, SciPy is not installed (python3-scipy)")
+        return
+    outputs = [os.path.join(folder, name) for name in ("ours.json", "theirs.json")]
+    ours = measure([MUONSPEC, "analyze", path, "--format", "json"], 1, outputs[0])
+    theirs = measure(["/usr/bin/python3", os.path.join(HERE, "weightwatcher_core.py"), path], 1,
+                     outputs[1])
+    row("WeightWatcher's core, a lower bound", *theirs)
+    row("muonspec analyze, just before", *ours, "%.1fx faster" % (theirs[0] / ours[0]))
+    report, fits = (json.load(open(name)) for name in outputs)
+    metrics = {m["tensor"]: m["metrics"] for m in report["matrices"]}
+    alphas = [fit["alpha"] for fit in fits.values()]
+    print("  alpha of these Gaussian matrices: %.2f to %.2f by WeightWatcher's procedure; null here "
+          "for %d of %d" % (min(alphas), max(alphas),
+                            sum(m["alpha"] is None for m in metrics.values()), len(metrics)))
+    print("  largest relative difference of ww_entropy: %.1e" %
+          max(abs(metrics[name]["ww_entropy"] / fit["entropy"] - 1) for name, fit in fits.items()))
 
 
 def twelve(folder):
@@ -78,7 +102,7 @@ def twelve(folder):
     work = gflop(path)
     head("2. Twelve matrices, 104 MB, float32, HDF5 (%.1f GFLOP)" % work, "against NumPy")
     ours = measure([MUONSPEC, "analyze", path, "--format", "json"], 3)
-    if have_numpy():
+    if have("numpy, h5py"):
         numpy = measure(["/usr/bin/python3", "-c", NUMPY, path], 1 if QUICK else 2)
         row("NumPy svd(compute_uv=False) of each", *numpy)
         row("muonspec analyze, all metrics", *ours, "%.1fx faster" % (numpy[0] / ours[0]))
@@ -86,6 +110,8 @@ def twelve(folder):
         row("muonspec analyze, all metrics", *ours, "(NumPy is not installed)")
     one = measure([MUONSPEC, "analyze", path, "--format", "json", "--threads", "1"], 2)
     row("  with one worker", *one, "%.2fx slower" % (one[0] / ours[0]))
+    if not QUICK:
+        weightwatcher(folder, path)
     os.unlink(path)
 
 
