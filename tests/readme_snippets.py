@@ -152,16 +152,7 @@ def test_reading(snippet):
     assert np.allclose(found["sigma"], np.linalg.svd(weight, compute_uv=False))
 
 
-def has_section():
-    """The section is still to be written where the README has the old sentence in its place."""
-    with open(README, encoding="utf-8") as f:
-        return "Saving a checkpoint that `muonspec` reads, from PyTorch:" not in f.read()
-
-
 def main():
-    if not has_section():
-        print("README: skipped, it has no section '%s' yet" % SAVING)
-        return
     saving, reading = snippets(SAVING), snippets(READING)
     for test, snippet in ((test_pytorch, one(saving, "state_dict")),
                           (test_keras, one(saving, "save_weights")),
