@@ -31,7 +31,7 @@ PACKAGES_BUILD += libopenmpi-dev openmpi-bin
 CFLAGS_MPI = $(eval CFLAGS_MPI := -DMUON_WITH_MPI $$(shell pkg-config --cflags ompi-c))$(CFLAGS_MPI)
 LIBS_MPI = $(eval LIBS_MPI := $$(shell pkg-config --libs ompi-c))$(LIBS_MPI)
 endif
-PACKAGES_TEST = g++ libcunit1-dev python3-numpy python3-h5py gnuplot-nox
+PACKAGES_TEST = g++ mandoc libcunit1-dev python3-numpy python3-h5py gnuplot-nox
 PACKAGES_BENCH = python3-scipy
 PACKAGES_CHECK = clang libclang-rt-dev valgrind
 
@@ -139,7 +139,7 @@ $(BUILD)/lib%.map: packaging/public_functions.sh $(wildcard include/*/*.h) | $(B
 		mv $@.tmp $@
 
 # of library $(1), with nothing left undefined but in sanitizers' run-time libraries
-LINK_SHARED = $(CC) -shared $(SANITIZE) $(if $(SANITIZE),,-Wl,-z,defs) \
+LINK_SHARED = $(CC) -shared $(SANITIZE) $(LDFLAGS) $(if $(SANITIZE),,-Wl,-z,defs) \
 	-Wl,-soname,$(1).so.$(SOVERSION) -Wl,--version-script=$(BUILD)/$(1).map \
 	$(filter %.o,$^) -o $@.$(VERSION)
 LINK_NAMES = ln -sf $(1).so.$(VERSION) $@.$(SOVERSION) && ln -sf $(1).so.$(VERSION) $@
@@ -163,7 +163,7 @@ TOOL_OBJECTS = $(call objects,$(call sources,tools/$(1) tools/common))
 $(foreach t,$(TOOLS),$(eval $(BUILD)/$(t): $(call TOOL_OBJECTS,$(t))))
 $(addprefix $(BUILD)/,$(TOOLS)): $(BUILD)/libmuonspec.a $(BUILD)/libmuon.a
 	$(call say,LD,$@)
-	$(Q)$(CC) $(SANITIZE) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LDLIBS)
+	$(Q)$(CC) $(SANITIZE) $(LDFLAGS) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LDLIBS)
 
 # ---- corpora ------------------------------------------------------------------------------------
 # King James Bible, in the public domain, without the verses' numbers; and to fine-tune on something
@@ -228,6 +228,7 @@ help:
 	@echo 'make bench          the tables of the README'
 	@echo 'make documents      manual pages and completions, in build/documents/'
 	@echo 'make install        into PREFIX=/usr/local, under DESTDIR= if given; make uninstall'
+	@echo 'make deb            Debian packages, in build/deb/; make test-deb installs and removes them'
 	@echo 'make check-layers   includes point only down the layers'
 	@echo 'make test-sanitize  unit tests under AddressSanitizer and UBSan'
 	@echo 'make test-valgrind  unit tests under valgrind'

@@ -80,3 +80,18 @@ install: all documents
 uninstall:
 	$(Q)rm -f $(foreach f,$(INSTALLED),$(call to,$(f)))
 	$(Q)rmdir $(call to,$(INCLUDEDIR)/muon) $(call to,$(INCLUDEDIR)/muonspec) 2>/dev/null || true
+
+# ---- Debian packages ------------------------------------------------------------------------------
+PACKAGES_DEB = debhelper dpkg-dev
+MAINTAINER ?= The muonspec authors <maintainers@muonspec.invalid>
+
+$(BUILD)/packages-deb: Makefile install.mk
+	$(call install_missing,$(PACKAGES_DEB))
+	@mkdir -p $(@D) && touch $@
+
+.PHONY: deb
+deb: | $(BUILD)/packages-build $(BUILD)/packages-deb
+	$(call say,DEB,$(BUILD)/deb)
+	$(Q)packaging/make_deb.sh $(abspath $(BUILD))/deb $(VERSION) $(SOVERSION) "$(MAINTAINER)" \
+		"$(PACKAGES_BUILD)" MPI=$(MPI) ONEDNN=$(ONEDNN)
+	@ls $(BUILD)/deb/*.deb

@@ -63,6 +63,17 @@ test: test-documents
 test-documents: documents | $(BUILD)/packages-test
 	@$(PYTHON) tests/documents.py $(BUILD)
 
+# Not part of make test: it compiles everything again. REALLY=1: also on this machine.
+PACKAGES_TEST_DEB = lintian fakeroot
+REALLY ?= 0
+$(BUILD)/packages-test-deb: Makefile
+	$(call install_missing,$(PACKAGES_TEST_DEB))
+	@mkdir -p $(@D) && touch $@
+
+.PHONY: test-deb
+test-deb: deb | $(BUILD)/packages-test-deb
+	@tests/deb.sh $(BUILD)/deb $(if $(filter 1,$(REALLY)),really)
+
 test-runs: $(BUILD)/muonspec | $(BUILD)/packages-test
 	@$(PYTHON) tests/runs_numpy.py $(BUILD)/muonspec
 
