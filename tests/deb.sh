@@ -81,7 +81,7 @@ if [ "${2:-}" = really ]; then
 	done
 	run "apt-get install" "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y \
 		--no-install-recommends "${packages[@]}"
-	dpkg -L "${names[@]}" | sort -u | while read -r path; do
+	dpkg -L "${names[@]}" | grep . | sort -u | while read -r path; do
 		[ -d "$path" ] && [ ! -L "$path" ] || echo "$path"
 	done >"$top/files"
 	run "muonspec" /usr/bin/muonspec analyze notebooks-data/example/step-000000.h5
