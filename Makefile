@@ -107,7 +107,7 @@ ifneq "$(file <$(BUILD)/compiled-with)" "$(COMPILED_WITH)"
 .PHONY: $(BUILD)/compiled-with
 endif
 $(BUILD)/compiled-with:
-	@mkdir -p $(@D) && echo '$(COMPILED_WITH)' >$@
+	@mkdir -p $(@D) && echo '$(subst ','\'',$(COMPILED_WITH))' >$@
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/compiled-with | $(BUILD)/packages-build
 	$(call say,CC,$<)

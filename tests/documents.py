@@ -96,6 +96,17 @@ def check_manual(program, commands):
             same(named, {name for _, name, _ in command.options}, "%s.1, %s" % (program, command.verb))
 
 
+def check_notes(program, command):
+    """What the help says after the options is in the page, word by word."""
+    notes = re.search(r" --version +version\n\n(.*?)(?:Exit status|\Z)", command.help, re.S)
+    if not notes:
+        return 0
+    page = [plain(line) for line in read(program + ".1").split("\n") if not line.startswith(".")]
+    check(" ".join(notes.group(1).split()) in " ".join(" ".join(page).split()),
+          "%s.1: not all that '%s --help' says after the options" % (program, command.name))
+    return len(notes.group(1)) > 0
+
+
 def lint(program):
     page = os.path.join(DOCUMENTS, program + ".1")
     used = 0
@@ -225,11 +236,13 @@ PROGRAMS = ("muonspec", "muontrain", "muonlab")
 
 def main():
     everything = {program: commands_of(program) for program in PROGRAMS}
-    linted = 0
+    linted = notes = 0
     for program, commands in everything.items():
+        notes += sum(check_notes(program, command) for command in commands)
         check_manual(program, commands)
         check_zsh(program, commands)
         linted += lint(program)
+    check(notes >= 2, "only %d commands have notes: muonspec check and muontrain do" % notes)
     questions = check_bash([c for commands in everything.values() for c in commands])
     for tool in ("mandoc", "man", "zsh"):
         if not shutil.which(tool):

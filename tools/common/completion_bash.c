@@ -1,9 +1,9 @@
 #include "program_documents.h"
 
-/* The function of program P is _P; `key` is "VERB:OPTION" (":OPTION" without verbs) for the option
- * whose value is being written, and "VERB" for the options and arguments of a verb. */
+/* The function of program P is _P. Its branches are VERB:OPTION (":OPTION" without verbs), the value
+ * of an option, and within the last of them VERB, a verb's options and arguments. */
 
-/* A word before and after "=" is two words for readline, or one where COMP_WORDBREAKS has no "=". */
+/* Readline cuts words at "=" unless COMP_WORDBREAKS has none. */
 static const char beginning[] =
     "	local cur=${COMP_WORDS[COMP_CWORD]} option=${COMP_WORDS[COMP_CWORD - 1]}\n"
     "	local key='' kind='' words='' before=''\n"

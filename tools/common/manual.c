@@ -91,9 +91,16 @@ static void list_common_options(FILE *to, const program_tables *tables, const co
 /* ---- notes --------------------------------------------------------------------------------- */
 
 /* What the lines of a command's notes are, by where they begin: paragraphs at the margin; entries,
- * a term at column 2 and its text, set off by two spaces or in the next line from column 10 on; else
- * lines that stay as they are. */
-typedef enum note_kind { NOTE_BLANK, NOTE_PARAGRAPH, NOTE_ENTRY, NOTE_AS_IS } note_kind;
+ * terms at column 2 and their text, set off by two spaces or in the next line from column 10 on;
+ * else lines that stay as they are. */
+typedef enum note_kind {
+	NOTE_BLANK,
+	NOTE_PARAGRAPH,
+	NOTE_TERM,  /* the next line has its text, or is another term of the same */
+	NOTE_ENTRY, /* term and text */
+	NOTE_TEXT,  /* that goes on */
+	NOTE_AS_IS
+} note_kind;
 
 static const char *end_of_line(const char *line)
 {
@@ -114,28 +121,47 @@ static const char *end_of_term(const char *line)
 	return c;
 }
 
-static note_kind kind_of_line(const char *line)
+static note_kind kind_of_line(const char *line, note_kind before)
 {
 	const char *end = end_of_line(line);
+	const bool in_list = before == NOTE_TERM || before == NOTE_ENTRY || before == NOTE_TEXT;
 	if (line == end)
 		return NOTE_BLANK;
 	if (!indent_of(line))
 		return NOTE_PARAGRAPH;
+	if (in_list && indent_of(line) >= TEXT_INDENT)
+		return NOTE_TEXT;
 	if (indent_of(line) != TERM_INDENT)
 		return NOTE_AS_IS;
-	bool text_below = *end && indent_of(end + 1) >= TEXT_INDENT;
-	return end_of_term(line) < end || text_below ? NOTE_ENTRY : NOTE_AS_IS;
+	if (end_of_term(line) < end)
+		return NOTE_ENTRY;
+	const bool text_below = *end && indent_of(end + 1) >= TEXT_INDENT;
+	return in_list || text_below ? NOTE_TERM : NOTE_AS_IS;
 }
 
-static void print_entry(FILE *to, const char *line)
+static void print_term(FILE *to, const char *line, note_kind before)
 {
-	const char *end = end_of_line(line), *term = line + TERM_INDENT, *stop = end_of_term(line);
-	const char *text = stop + strspn(stop, " ");
-	fputs(".TP\n\\fB", to);
-	print_text(to, term, (size_t)(stop - term));
+	const char *term = line + TERM_INDENT;
+	fputs(before == NOTE_TERM ? ".TQ\n\\fB" : ".TP\n\\fB", to);
+	print_text(to, term, (size_t)(end_of_term(line) - term));
 	fputs("\\fR\n", to);
-	if (text < end) {
-		print_text(to, text, (size_t)(end - text));
+}
+
+static void print_note(FILE *to, const char *line, note_kind kind, note_kind before)
+{
+	const char *text = line + indent_of(line);
+	if (kind == NOTE_PARAGRAPH && before != NOTE_PARAGRAPH)
+		fputs(".PP\n", to);
+	if (kind == NOTE_AS_IS && before != NOTE_AS_IS)
+		fputs(".in 2n\n.nf\n", to);
+	if (kind == NOTE_TERM || kind == NOTE_ENTRY) {
+		print_term(to, line, before);
+		text = end_of_term(line) + indent_of(end_of_term(line));
+	} else if (kind == NOTE_AS_IS) {
+		text = line + TERM_INDENT;
+	}
+	if (text < end_of_line(line)) {
+		print_text(to, text, (size_t)(end_of_line(line) - text));
 		fputc('\n', to);
 	}
 }
@@ -144,24 +170,10 @@ static void print_entry(FILE *to, const char *line)
 static void print_notes(FILE *to, const char *notes, note_kind before)
 {
 	for (const char *line = notes; *line; line = end_of_line(line) + (*end_of_line(line) != 0)) {
-		const char *end = end_of_line(line);
-		note_kind kind = kind_of_line(line);
-		/* text of an entry goes on */
-		bool more = before == NOTE_ENTRY && kind == NOTE_AS_IS && indent_of(line) >= TEXT_INDENT;
-		kind = more ? NOTE_ENTRY : kind;
+		const note_kind kind = kind_of_line(line, before);
 		if (before == NOTE_AS_IS && kind != NOTE_AS_IS)
 			fputs(".fi\n.in\n", to);
-		if (kind == NOTE_AS_IS && before != NOTE_AS_IS)
-			fputs(".in 2n\n.nf\n", to);
-		if (kind == NOTE_PARAGRAPH && before != NOTE_PARAGRAPH)
-			fputs(".PP\n", to);
-		if (kind == NOTE_ENTRY && !more) {
-			print_entry(to, line);
-		} else if (kind != NOTE_BLANK) {
-			size_t skipped = kind == NOTE_AS_IS ? TERM_INDENT : indent_of(line);
-			print_text(to, line + skipped, (size_t)(end - line) - skipped);
-			fputc('\n', to);
-		}
+		print_note(to, line, kind, before);
 		before = kind;
 	}
 	if (before == NOTE_AS_IS)

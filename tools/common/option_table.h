@@ -44,7 +44,7 @@ typedef struct option_row {
 	const char *help;
 } option_row;
 
-/* A part of a help that shows its options under several titles; the bit is among option_row.verbs. */
+/* A part of a help that shows its options under titles; the bit is among option_row.verbs. */
 typedef struct option_section {
 	const char *title;
 	unsigned bit;
@@ -62,7 +62,7 @@ typedef struct command {
 	unsigned verb_bit;
 	const option_section *sections; /* NULL: all options under "Options" */
 	size_t section_count;
-	const char *notes; /* lines after the options, in the form that print_notes reads; or NULL */
+	const char *notes; /* lines after the options, in the form that manual.c reads; or NULL */
 } command;
 
 /* Fill the options' struct, which holds the defaults, from argv (argv[0] is skipped); what is left

@@ -1,6 +1,5 @@
-/* What a program's tables of options say in other forms than --help: the commands and options of its
- * manual page, and completions for bash and zsh. The build asks the program for them:
- * install.mk. */
+/* What a program's tables of options say, in other forms than --help: the commands and options of
+ * its manual page, completions for bash and zsh. install.mk asks the programs for them. */
 #ifndef MUONSPEC_TOOL_PROGRAM_DOCUMENTS_H
 #define MUONSPEC_TOOL_PROGRAM_DOCUMENTS_H
 
