@@ -1,4 +1,5 @@
 #include "page.h"
+#include "page_assets.h"
 
 #include "common/screen.h"
 
@@ -7,67 +8,10 @@
 #include <math.h>
 #include <string.h>
 
-enum { FOLDED = 300 }; /* rows from which on a table is folded */
-
-/* Sorting on a click or on Enter and Space: headers become buttons. Values that are unknown stay at
- * the end. Its hash stands in the policy below; tests/report_page.py says when it is another. */
-static const char script[] =
-    "document.querySelectorAll('table.sort').forEach(function(t){"
-    "t.querySelectorAll('thead th').forEach(function(h,c){"
-    "var b=document.createElement('button');b.type='button';b.textContent=h.textContent;"
-    "h.textContent='';h.appendChild(b);b.addEventListener('click',function(){"
-    "var d=h.getAttribute('aria-sort')==='descending'?1:-1,o=t.tBodies[0],k=[];"
-    "if(h.dataset.kind==='text')d=h.getAttribute('aria-sort')==='ascending'?-1:1;"
-    "t.querySelectorAll('thead th').forEach(function(x){x.removeAttribute('aria-sort')});"
-    "h.setAttribute('aria-sort',d>0?'ascending':'descending');"
-    "Array.prototype.forEach.call(o.rows,function(r){var e=r.cells[c],v=e.dataset.v;"
-    "k.push([v===undefined?NaN:Number(v),e.textContent,r])});"
-    "k.sort(function(x,y){var a=x[0],b=y[0];if(a===a&&b===b)return d*(a-b);"
-    "if(a===a||b===b)return a===a?-1:1;"
-    "return d*x[1].localeCompare(y[1],'en',{numeric:true})});"
-    "var f=document.createDocumentFragment();k.forEach(function(x){f.appendChild(x[2])});"
-    "o.appendChild(f)})})});";
-#define SCRIPT_HASH "IhpAc3OOQwAtXE8D/bmJeN3+Zjin9H4gg5b4HRXKAho="
-
-static const char style[] =
-    ":root{color-scheme:light dark;--fg:#1a1a1a;--bg:#fff;--soft:#f3f4f6;--line:#d0d4da;"
-    "--dim:#555d66;--bad:#b3261e;--care:#8a5a00;--link:#0b57a4}"
-    "@media(prefers-color-scheme:dark){:root{--fg:#e6e6e6;--bg:#16181b;--soft:#23262b;"
-    "--line:#3c4148;--dim:#a9b1ba;--bad:#ff8a80;--care:#ffc266;--link:#8ab8f0}}"
-    "*{box-sizing:border-box}"
-    "body{margin:0 auto;max-width:72rem;padding:1rem;font:16px/1.5 system-ui,sans-serif;"
-    "color:var(--fg);background:var(--bg);overflow-wrap:anywhere}"
-    "h1{font-size:1.6rem;line-height:1.25}h2{font-size:1.25rem;margin:2.2rem 0 .6rem;"
-    "border-bottom:1px solid var(--line)}a{color:var(--link)}"
-    ".dim,figcaption,caption{color:var(--dim)}.risk{color:var(--bad);font-weight:600}"
-    ".watch{color:var(--care);font-weight:600}"
-    "li{margin:.3rem 0}"
-    "figure{margin:1.2rem 0;padding:.6rem;background:var(--soft);border-radius:.4rem}"
-    "figcaption{font-size:.9rem}.scroll{overflow-x:auto;max-width:100%}"
-    "figure svg{display:block;max-width:100%;height:auto;min-width:34rem;margin:auto}"
-    "figure svg>g>rect:first-child{fill:none}"
-    /* gnuplot has three ways to write black */
-    "figure svg :is([color=black],[color='rgb(  0,   0,   0)'],[color='rgb(0,0,0)'])"
-    "{color:var(--fg)}"
-    "figure svg :is([fill=black],[fill='rgb(  0,   0,   0)'],[fill='rgb(0,0,0)'])"
-    "{fill:var(--fg)}"
-    "figure svg :is([stroke=black],[stroke='rgb(  0,   0,   0)'],[stroke='rgb(0,0,0)'])"
-    "{stroke:var(--fg)}"
-    "@media(prefers-color-scheme:dark){figure svg [stroke='rgb(204, 204, 204)']"
-    "{stroke:#4a4f56}}"
-    "table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums;"
-    "margin:.4rem 0}caption{text-align:left;padding:.3rem 0}"
-    "th,td{padding:.2rem .5rem;border-bottom:1px solid var(--line);text-align:left;"
-    "vertical-align:top;overflow-wrap:normal}td[data-v]{text-align:right;white-space:nowrap}"
-    "td:first-child{min-width:12rem;overflow-wrap:anywhere}"
-    "thead th{background:var(--soft)}"
-    "th button{font:inherit;font-weight:600;color:inherit;background:none;border:0;padding:0;"
-    "cursor:pointer;text-align:left}th button:focus-visible{outline:2px solid var(--link)}"
-    "th[aria-sort=ascending] button::after{content:' \\25b2'}"
-    "th[aria-sort=descending] button::after{content:' \\25bc'}"
-    "summary{cursor:pointer;padding:.3rem 0}dt{font-weight:600;margin-top:.5rem}dd{margin:0 0 0 1rem}"
-    "@media print{body{max-width:none;font-size:11px}.scroll{overflow:visible}"
-    "figure{break-inside:avoid;background:none}figure svg{min-width:0}}";
+enum {
+	FOLDED = 100,     /* rows beyond which a table is folded; as PAGE in page_script */
+	PAPER_COLUMNS = 17 /* that fit; page_style leaves out the rest */
+};
 
 void page_text(muon_text *page, const char *text)
 {
@@ -97,13 +41,13 @@ void page_begin(muon_text *page, const char *title)
 	    page,
 	    "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
 	    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
-	    "style-src 'unsafe-inline'; script-src 'sha256-" SCRIPT_HASH "'; base-uri 'none'; "
+	    "style-src 'unsafe-inline'; script-src 'sha256-" PAGE_SCRIPT_HASH "'; base-uri 'none'; "
 	    "form-action 'none'\">\n"
 	    "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
 	    "<meta name=\"referrer\" content=\"no-referrer\">\n<title>");
 	page_text(page, title);
 	muon_text_add_string(page, "</title>\n<style>");
-	muon_text_add_string(page, style);
+	muon_text_add_string(page, page_style);
 	muon_text_add_string(page, "</style>\n</head>\n<body>\n<header><h1>");
 	page_text(page, title);
 	muon_text_add_string(page, "</h1></header>\n<main>\n");
@@ -112,21 +56,35 @@ void page_begin(muon_text *page, const char *title)
 void page_end(muon_text *page)
 {
 	muon_text_add_string(page, "<script>");
-	muon_text_add_string(page, script);
+	muon_text_add_string(page, page_script);
 	muon_text_add_string(page, "</script>\n</body>\n</html>\n");
 }
 
 /* ---- tables ------------------------------------------------------------------------------------ */
 
+void page_scroll_begin(muon_text *page, const char *label)
+{
+	muon_text_add_string(page, "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"");
+	page_text(page, label);
+	muon_text_add_string(page, "\">");
+}
+
 void page_table_begin(muon_text *page, const char *caption, const char *const *columns,
                       size_t count, size_t rows)
 {
+	char number[32];
 	if (rows > FOLDED) {
-		muon_text_add_string(page, "<details><summary>");
+		muon_text_add_string(page, "<details class=\"long\"><summary>");
 		page_text(page, caption);
-		muon_text_format(page, " (%zu rows)</summary>", rows);
+		muon_text_format(page, " (%s rows)</summary><noscript>",
+		                 grouped_integer(number, sizeof number, (int64_t)rows));
 	}
-	muon_text_add_string(page, "<div class=\"scroll\" tabindex=\"0\"><table class=\"sort\"><caption>");
+	if (count > PAPER_COLUMNS)
+		muon_text_format(page, "<p class=\"paper\">The first %d of %zu columns; the page on a screen "
+		                       "has them all.</p>\n",
+		                 PAPER_COLUMNS, count);
+	page_scroll_begin(page, caption);
+	muon_text_add_string(page, "<table class=\"sort\"><caption>");
 	page_text(page, caption);
 	muon_text_add_string(page, "</caption>\n<thead><tr>");
 	for (size_t i = 0; i < count; i++) {
@@ -163,7 +121,7 @@ void page_table_end(muon_text *page, size_t rows)
 {
 	muon_text_add_string(page, "</tbody></table></div>\n");
 	if (rows > FOLDED)
-		muon_text_add_string(page, "</details>\n");
+		muon_text_add_string(page, "</noscript></details>\n");
 }
 
 /* ---- figures ----------------------------------------------------------------------------------- */

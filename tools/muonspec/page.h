@@ -11,8 +11,12 @@ void page_text(muon_text *page, const char *text);
 void page_begin(muon_text *page, const char *title);
 void page_end(muon_text *page);
 
-/* A table, sortable by each column. Rows beyond some hundreds are folded away until asked for, so
- * that the page opens fast. `columns` are words of ours. */
+/* A box for what may be wider than the window; the caller closes it with </div>. */
+void page_scroll_begin(muon_text *page, const char *label);
+
+/* A table, sortable by each column. A long one is folded away and, so that the page opens fast, made
+ * only when asked for: where scripts run, what stands in <noscript> is but text. Without scripts all
+ * rows are there. */
 void page_table_begin(muon_text *page, const char *caption, const char *const *columns,
                       size_t count, size_t rows);
 void page_row(muon_text *page); /* begins one; cells follow */

@@ -24,24 +24,39 @@ static void begin_side(muon_text *page, const subject *s, int side, const char *
 	muon_text_add_string(page, "</h3>\n");
 }
 
+static void group_count_cells(muon_text *page, const mspec_analysis *a, size_t groups, int what)
+{
+	static const char *const names[] = {"matrices", "ok", "parameters"};
+	page_row(page);
+	page_cell_text(page, names[what]);
+	for (size_t g = 0; g < groups; g++) {
+		const mspec_group_row *row = &a->groups[g];
+		page_cell_number(page, what == 0   ? (double)row->count
+		                       : what == 1 ? (double)row->ok
+		                                   : (double)row->parameters);
+	}
+}
+
+/* A row a metric: there are more of them than groups, as a rule. */
 static void table_of_groups(muon_text *page, const mspec_analysis *a)
 {
-	const char *columns[MOST_COLUMNS] = {"group", "matrices", "ok", "parameters"};
-	size_t count = 4;
-	for (size_t k = 0; k < a->metric_count && count < MOST_COLUMNS; k++)
-		columns[count++] = mspec_metric_at(a->metrics[k])->name;
-	page_table_begin(page, "Groups: means over their matrices", columns, count, a->group_count);
-	for (size_t g = 0; g < a->group_count; g++) {
-		const mspec_group_row *row = &a->groups[g];
+	const char *columns[MOST_COLUMNS] = {"metric"};
+	size_t groups = a->group_count < MOST_COLUMNS - 1 ? a->group_count : MOST_COLUMNS - 1;
+	for (size_t g = 0; g < groups; g++)
+		columns[1 + g] = a->groups[g].group;
+	if (groups < a->group_count)
+		muon_text_format(page, "<p>The first %zu of %zu groups.</p>\n", groups, a->group_count);
+	page_table_begin(page, "Groups: means over their matrices", columns, 1 + groups,
+	                 3 + a->metric_count);
+	for (int what = 0; what < 3; what++)
+		group_count_cells(page, a, groups, what);
+	for (size_t k = 0; k < a->metric_count; k++) {
 		page_row(page);
-		page_cell_text(page, row->group);
-		page_cell_number(page, (double)row->count);
-		page_cell_number(page, (double)row->ok);
-		page_cell_number(page, (double)row->parameters);
-		for (size_t k = 0; k + 4 < count; k++)
-			page_cell_number(page, row->summaries[k].mean);
+		page_cell_text(page, mspec_metric_at(a->metrics[k])->name);
+		for (size_t g = 0; g < groups; g++)
+			page_cell_number(page, a->groups[g].summaries[k].mean);
 	}
-	page_table_end(page, a->group_count);
+	page_table_end(page, 3 + a->metric_count);
 }
 
 static void table_of_matrices(muon_text *page, const mspec_analysis *a)
@@ -298,8 +313,10 @@ static void tables_of_comparison(muon_text *page, const mspec_comparison *c)
 
 void report_tables(muon_text *page, const subject *s)
 {
-	muon_text_add_string(page, "<section id=\"tables\"><h2>Numbers</h2>\n<p class=\"dim\">A click, or "
-	                           "Enter, on a column's name sorts by it.</p>\n");
+	muon_text_add_string(page, "<section id=\"tables\"><h2>Numbers</h2>\n<p class=\"dim\">"
+	                           "<span class=\"scripted\" hidden>A click, or Enter, on a column's name "
+	                           "sorts by it. </span>An empty cell is a number that is not defined "
+	                           "there.</p>\n");
 	if (s->kind == SUBJECT_COMPARISON)
 		tables_of_comparison(page, s->comparison);
 	if (s->kind == SUBJECT_RUN) {

@@ -18,7 +18,8 @@ static int add_figure(muon_text *page, const figure *f, size_t place, muon_error
 	muon_text picture = {0};
 	int code = figure_draw(&picture, f, PICTURE_SVG, err);
 	if (!code) {
-		muon_text_format(page, "<figure id=\"%s\"><div class=\"scroll\" tabindex=\"0\">", f->name);
+		muon_text_format(page, "<figure id=\"%s\">", f->name);
+		page_scroll_begin(page, f->title.bytes);
 		page_svg(page, &picture, place, f->title.bytes);
 		muon_text_add_string(page, "</div><figcaption><b>");
 		page_text(page, f->title.bytes);
