@@ -33,6 +33,7 @@ LIBS_MPI = $(eval LIBS_MPI := $$(shell pkg-config --libs ompi-c))$(LIBS_MPI)
 endif
 PACKAGES_TEST = g++ mandoc libcunit1-dev python3-numpy python3-h5py gnuplot-nox
 PACKAGES_BENCH = python3-scipy
+PACKAGES_BROWSER = chromium chromium-driver python3-selenium
 PACKAGES_CHECK = clang libclang-rt-dev valgrind
 
 define install_missing
@@ -97,6 +98,10 @@ $(BUILD)/packages-test: Makefile
 
 $(BUILD)/packages-bench: Makefile
 	$(call install_missing,$(PACKAGES_BENCH))
+	@mkdir -p $(@D) && touch $@
+
+$(BUILD)/packages-browser: Makefile
+	$(call install_missing,$(PACKAGES_BROWSER))
 	@mkdir -p $(@D) && touch $@
 
 $(BUILD)/packages-check: Makefile
@@ -225,6 +230,7 @@ help:
 	@echo 'make corpus         the texts that muontrain learns by default, in build/corpus/'
 	@echo 'make notebook       run notebooks-data/tour.ipynb again'
 	@echo 'make test           every test that the machine allows'
+	@echo 'make test-browser   reports in Chromium, which root and CI install for it'
 	@echo 'make bench          the tables of the README'
 	@echo 'make documents      manual pages and completions, in build/documents/'
 	@echo 'make install        into PREFIX=/usr/local, under DESTDIR= if given; make uninstall'

@@ -13,6 +13,9 @@ import subprocess
 import sys
 import tempfile
 
+sys.dont_write_bytecode = True
+import report_numbers as numbers
+
 MUONSPEC, EXAMPLE = map(os.path.abspath, sys.argv[1:3])
 EARLY, LATE = (os.path.join(EXAMPLE, f"step-00{step}.h5") for step in ("0400", "1600"))
 GNUPLOT = os.environ.get("MUONSPEC_GNUPLOT") or shutil.which("gnuplot")
@@ -24,7 +27,7 @@ HOSTILE = ["model.layers.0.<script>alert(1)</script>.weight",
            "model.layers.3.&lt;b&gt;`touch x`$(touch y)\n\u202e.weight"]
 
 
-class Page(html.parser.HTMLParser):
+class Page(numbers.Tables, html.parser.HTMLParser):
     """Elements and their counts, text, and the tables as {caption: (columns, rows)}; a cell is a
     number where it has data-v, else its text."""
 
@@ -64,10 +67,7 @@ class Page(html.parser.HTMLParser):
         assert self.stack and self.stack[-1] == tag, (tag, self.stack)
         self.stack.pop()
         if tag == "table":
-            name, number = self.caption, 2
-            while name in self.tables:  # of the second side
-                name, number = f"{self.caption} {number}", number + 1
-            self.tables[name] = (self.columns, self.rows)
+            self.add_table(self.caption, self.columns, self.rows)
             self.columns = None
         self.where = None
 
@@ -83,107 +83,35 @@ class Page(html.parser.HTMLParser):
         elif self.where == "td" and isinstance(self.rows[-1][-1], str):
             self.rows[-1][-1] += data.rstrip("\n")
 
-    def records(self, caption):
-        columns, rows = self.tables[caption]
-        assert all(len(r) == len(columns) for r in rows), caption
-        return [dict(zip(columns, row)) for row in rows]
-
-
-def run(*arguments, **environment):
-    done = subprocess.run([MUONSPEC, *arguments], text=True, capture_output=True,
-                          env={**os.environ, **environment})
-    assert done.returncode == 0, done.stderr
-    return done
-
 
 def report(*arguments, **environment):
-    run("report", "-q", "--no-store", "-o", "page.html", *arguments, **environment)
+    numbers.run(MUONSPEC, "report", "-q", "--no-store", "-o", "page.html", *arguments, **environment)
     with open("page.html", encoding="utf-8") as f:
         return Page(f.read())
 
 
 def values(*arguments):
-    return json.loads(run(*arguments, "-q", "--format", "json").stdout)
-
-
-def equal(cell, number):
-    assert cell == ("" if number is None else number), (cell, number)
-
-
-def check_risks(page, wanted, caption):
-    shown = page.records(caption)
-    wanted = [r for r in wanted["risks"] if r["verdict"] != "ok"]
-    assert len(shown) == len(wanted) > 0
-    by_key = {(r["name"], r["kind"], r["reason"]): r for r in wanted}
-    for row in shown:
-        risk = by_key[row["name"], row["kind"], row["reason"]]
-        assert row["verdict"] == risk["verdict"]
-        equal(row["value"], risk["value"])
-        equal(row["threshold"], risk["threshold"])
-
-
-def check_weights(page, wanted, suffix=""):
-    rows = page.records("Matrices" + suffix)
-    assert [r["matrix"] for r in rows] == [m["name"] for m in wanted["matrices"]]
-    compared = 0
-    for row, matrix in zip(rows, wanted["matrices"]):
-        assert row["rows"] == matrix["rows"] and row["cols"] == matrix["cols"]
-        for metric, cell in list(row.items())[6:]:
-            equal(cell, matrix["metrics"][metric])
-            compared += 1
-    groups = {r["metric"]: r for r in page.records("Groups: means over their matrices" + suffix)}
-    assert list(groups["rms"])[1:] == [g["group"] for g in wanted["groups"]]
-    for group in wanted["groups"]:
-        name = group["group"]
-        assert groups["matrices"][name] == group["count"]
-        for metric, summary in group["metrics"].items():
-            equal(groups[metric][name], summary["mean"])
-            compared += 1
-    return compared
+    return numbers.values(MUONSPEC, *arguments)
 
 
 def test_checkpoint():
     page = report(LATE)
-    assert check_weights(page, values("analyze", LATE)) > 300
-    check_risks(page, values("risk", LATE), "To watch and at risk")
+    assert numbers.check_weights(page, values("analyze", LATE)) > 300
+    assert numbers.check_risks(page, values("risk", LATE)) > 0
 
 
 def test_run():
-    page, wanted = report(EXAMPLE), values("track", "--no-store", EXAMPLE)
-    series = {(s["name"].strip("()"), s["metric"]): dict(zip(map(str, s["steps"]), s["values"]))
-              for s in wanted["series"] if s["name"].startswith("(")}
-    rows = page.records("By step")
-    assert len(rows) == len(series) > 20
-    for row in rows:
-        known = series[row["group"].strip("()"), row["metric"]]
-        for step, cell in list(row.items())[2:]:
-            equal(cell, known.get(step))
-    trends = {t["name"]: t for t in wanted["trends"] if t["metric"] == "rms"}
-    for row in page.records("Growth of the RMS: value ~ step^exponent"):
-        trend = trends.pop(row["name"])
-        equal(row["exponent"], trend["exponent"])
-        equal(row["standard error"], trend["exponent_error"])
-    assert not trends
-    assert check_weights(page, values("analyze", LATE)) > 300
+    page = report(EXAMPLE)
+    numbers.check_run(page, values("track", "--no-store", EXAMPLE))
+    assert numbers.check_weights(page, values("analyze", LATE)) > 300
 
 
 def test_comparison():
     page = report(EARLY, LATE, "--label", "<b>early</b>", "--label", "late")
     wanted = values("compare", EARLY, LATE)
-    keys = ["metric", "count", "share_higher_a", "share_higher_b", "ties", "sign_test_p",
-            "median_difference", "low", "high", "effect_size"]
-    _, rows = page.tables["Findings at the last checkpoints that pair"]
-    for row, finding in zip(rows, wanted["findings"], strict=True):
-        for cell, key in zip(row, keys, strict=True):
-            equal(cell, finding[key])
-    pairs = page.records("Pairs of matrices at the last checkpoints that pair")
-    for row, pair in zip(pairs, wanted["pairs"], strict=True):
-        assert row["matrix"] == pair["name"]
-        for metric, sides in pair["metrics"].items():
-            for part, key in (("first", "a"), ("second", "b"), ("difference", "difference")):
-                equal(row[f"{metric}, {part}"], sides[key])
-    check_weights(page, values("analyze", EARLY))
-    check_weights(page, values("analyze", LATE), " 2")
+    assert numbers.check_comparison(page, wanted) > 300
+    numbers.check_weights(page, values("analyze", EARLY))
+    numbers.check_weights(page, values("analyze", LATE), " 2")
     entropy = next(f for f in wanted["findings"] if f["metric"] == "svd_entropy")
     text = "".join(page.text)
     assert "<b>early</b>" in text and f"{entropy['median_difference']:.4g}"[:5] in text
@@ -230,12 +158,13 @@ def test_hostile_names():
 
 
 def test_without_gnuplot():
-    done = run("report", "--no-store", "-q", "-o", "bare.html", LATE, MUONSPEC_GNUPLOT="/none")
+    done = numbers.run(MUONSPEC, "report", "--no-store", "-q", "-o", "bare.html", LATE,
+                       MUONSPEC_GNUPLOT="/none")
     assert "no figures: MUONSPEC_GNUPLOT names no program" in done.stderr, done.stderr
     with open("bare.html", encoding="utf-8") as f:
         page = Page(f.read())
     assert "svg" not in page.tags and "There are no figures" in "".join(page.text)
-    assert check_weights(page, values("analyze", LATE)) > 300
+    assert numbers.check_weights(page, values("analyze", LATE)) > 300
 
 
 def test_same_bytes():

@@ -196,6 +196,7 @@ typedef struct mspec_unpaired {
 
 typedef struct mspec_comparison {
 	mspec_run *runs[2];
+	const mspec_track *tracks[2]; /* of each side by itself, without changes */
 	const char *labels[2];
 	const char *const *metrics;
 	size_t metric_count;

@@ -329,6 +329,7 @@ static int compare(comparing *c, const char *a, const char *b)
 	r->metric_count = c->tracks[0]->metric_count;
 	r->metrics = c->tracks[0]->metrics;
 	for (int side = 0; side < 2; side++) {
+		r->tracks[side] = c->tracks[side];
 		r->runs[side] = c->tracks[side]->run;
 		r->labels[side] = c->options->labels[side] ? c->options->labels[side]
 				  : side                   ? "b"

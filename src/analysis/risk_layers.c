@@ -114,7 +114,7 @@ void mspec_judge_outputs(mspec_judging *j)
 	const double *largest = LAYER_STATISTIC(j, output_max_abs, &sizes);
 	if (!j->code && !rms && !largest) {
 		const char *why = "of outputs: the checkpoint has no recorded activations "
-		                  "(--tokens measures them)";
+		                  "('muonspec forward --store' measures them)";
 		mspec_cannot_judge(j, MSPEC_RISK_RANGE, why);
 		mspec_cannot_judge(j, MSPEC_RISK_PRECISION, why);
 	}
@@ -163,7 +163,7 @@ static void judge_logits(mspec_judging *j, const mspec_attention_layer *a)
 		/* a bound is no measurement: real inputs stay far below it */
 		reason = muon_arena_format(j->arena,
 		                           "the weights of head %lld allow logits up to %.4g "
-		                           "(--tokens measures them)",
+		                           "('muonspec forward --store' measures them)",
 		                           (long long)worst, bounds[worst]);
 		mspec_judge(j, MSPEC_RISK_ATTENTION_LOGITS, name, "AttnQO", bounds[worst],
 		            MSPEC_VERDICT_WATCH, reason);

@@ -33,13 +33,55 @@ static int ascending(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+static double middle_of(double a, double b, double c)
+{
+	return fmax(fmin(a, b), fmin(fmax(a, b), c));
+}
+
+static void swap(double *a, double *b)
+{
+	double kept = *a;
+	*a = *b;
+	*b = kept;
+}
+
+/* The value that sorting would bring to `place`; before it are then those that are not larger.
+ * Quickselect, which gives up to sorting where its pivots are bad. */
+static double select_place(double *values, size_t count, size_t place)
+{
+	enum { FEW = 16, ROUNDS = 64 };
+	size_t low = 0, high = count;
+	for (int round = 0; high - low > FEW && round < ROUNDS; round++) {
+		double pivot = middle_of(values[low], values[low + (high - low) / 2], values[high - 1]);
+		size_t less = low, at = low, more = high;
+		while (at < more) {
+			if (values[at] < pivot)
+				swap(&values[less++], &values[at++]);
+			else if (values[at] > pivot)
+				swap(&values[at], &values[--more]);
+			else
+				at++;
+		}
+		if (place >= less && place < more)
+			return pivot;
+		low = place < less ? low : more;
+		high = place < less ? less : high;
+	}
+	qsort(values + low, high - low, sizeof *values, ascending);
+	return values[place];
+}
+
 double muon_median(double *values, size_t count)
 {
 	if (!count)
 		return NAN;
-	qsort(values, count, sizeof *values, ascending);
-	double upper = values[count / 2];
-	return count % 2 ? upper : 0.5 * (values[count / 2 - 1] + upper);
+	double upper = select_place(values, count, count / 2);
+	if (count % 2)
+		return upper;
+	double lower = values[0];
+	for (size_t i = 1; i < count / 2; i++)
+		lower = fmax(lower, values[i]);
+	return 0.5 * (lower + upper);
 }
 
 /* ---- distributions ------------------------------------------------------------------------- */

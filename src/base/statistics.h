@@ -14,7 +14,7 @@ typedef struct muon_interval {
 double muon_mean(const double *values, size_t count); /* NAN for none */
 /* Sample standard deviation (count - 1 below); NAN for fewer than two. */
 double muon_standard_deviation(const double *values, size_t count);
-/* Sorts `values`; the mean of the middle two when count is even; NAN for none. */
+/* Reorders `values`, which hold no NaN; the mean of the middle two when count is even; NAN for none. */
 double muon_median(double *values, size_t count);
 
 /* ---- distributions ------------------------------------------------------------------------- */

@@ -1,13 +1,13 @@
 /* The report for people: the file, its groups, its matrices, and what was left out. */
 #include "analyze_output.h"
 
+#include "common/ranking.h"
 #include "common/screen.h"
 
 #include "base/memory.h"
 #include "base/text.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -168,31 +168,14 @@ static bool print_groups(const mspec_analysis *a, const tool_options *options, r
 
 /* ---- rows -------------------------------------------------------------------------------- */
 
-typedef struct sort_key {
-	const mspec_row *row;
-	double value;
-	bool ascending;
-} sort_key;
-
-/* By value, undefined ones last, else in checkpoint order. */
-static int compare_keys(const void *x, const void *y)
-{
-	const sort_key *a = x, *b = y;
-	bool na = isnan(a->value), nb = isnan(b->value);
-	if (na != nb)
-		return na ? 1 : -1;
-	if (!na && a->value != b->value)
-		return (a->value < b->value) == a->ascending ? -1 : 1;
-	return a->row < b->row ? -1 : a->row > b->row;
-}
-
 /* Columns for names: what they need, but no more than leaves room for metrics. */
-static int name_room(const sort_key *keys, size_t count, int width)
+static int name_room(const ranked *keys, size_t count, int width)
 {
 	char text[1024];
 	int most = width * 9 / 20 > NAME_ROOM ? width * 9 / 20 : NAME_ROOM, room = 0;
 	for (size_t i = 0; i < count && room < most; i++) {
-		int needed = display_width(muon_escape(text, sizeof text, keys[i].row->matrix->name));
+		const mspec_row *row = keys[i].item;
+		int needed = display_width(muon_escape(text, sizeof text, row->matrix->name));
 		room = needed > room ? needed : room;
 	}
 	return room < most ? room : most;
@@ -233,14 +216,13 @@ static bool print_rows(const mspec_analysis *a, const tool_options *options, row
 				if (!strcmp(metric_name(a, k), "spectral_norm"))
 					order.metric = k;
 	}
-	sort_key *keys = muon_alloc(count, sizeof *keys);
+	ranked *keys = muon_alloc(count, sizeof *keys);
 	if (!keys)
 		return false;
 	for (size_t i = 0; i < count; i++)
-		keys[i] = (sort_key){&a->rows[i],
-		                     order.metric == SIZE_MAX ? 0 : a->rows[i].values[order.metric],
-		                     order.ascending};
-	qsort(keys, count, sizeof *keys, compare_keys);
+		keys[i] = (ranked){&a->rows[i],
+		                   order.metric == SIZE_MAX ? 0 : a->rows[i].values[order.metric]};
+	rank_items(keys, count, order.ascending);
 	int room = width - SHAPE_ROOM - (with_type ? TYPE_ROOM : 0) - name_room(keys, limit, width);
 	chosen c = choose_columns(a, options, order, room);
 	screen_table table = {.columns = (int)(2 + with_type + c.count), .left = left};
@@ -251,7 +233,7 @@ static bool print_rows(const mspec_analysis *a, const tool_options *options, row
 	for (size_t i = 0; i < c.count; i++)
 		table_cell(&table, metric_name(a, c.metrics[i]));
 	for (size_t i = 0; i < limit; i++)
-		row_cells(&table, keys[i].row, &c, with_type);
+		row_cells(&table, keys[i].item, &c, with_type);
 	grouped_integer(shown, sizeof shown, (int64_t)limit);
 	grouped_integer(all, sizeof all, (int64_t)count);
 	if (limit < count && order.metric == SIZE_MAX)

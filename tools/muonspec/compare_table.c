@@ -2,13 +2,13 @@
 #include "compare_output.h"
 #include "matrix_place.h"
 
+#include "common/ranking.h"
 #include "common/screen.h"
 
 #include "base/memory.h"
 #include "base/text.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { MOST_SHOWN = 10 }; /* matrices, unpaired things; unless --all */
@@ -139,22 +139,6 @@ static bool print_groups(const mspec_comparison *c, const tool_options *options)
 
 /* ---- matrices ------------------------------------------------------------------------------- */
 
-typedef struct differing {
-	const mspec_pair *pair;
-	double size; /* of the difference; NaN: unknown */
-} differing;
-
-static int compare_sizes(const void *x, const void *y)
-{
-	const differing *a = x, *b = y;
-	bool na = isnan(a->size), nb = isnan(b->size);
-	if (na != nb)
-		return na ? 1 : -1;
-	if (!na && a->size != b->size)
-		return a->size > b->size ? -1 : 1;
-	return a->pair < b->pair ? -1 : a->pair > b->pair;
-}
-
 /* svd_entropy where it is among the metrics, else the first. */
 static size_t telling_metric(const mspec_comparison *c)
 {
@@ -185,7 +169,7 @@ static void ratio_cell(screen_table *table, double value)
 }
 
 /* Two lines a matrix, one for each side. */
-static bool print_spectra(const mspec_comparison *c, const differing *rows, size_t count,
+static bool print_spectra(const mspec_comparison *c, const ranked *rows, size_t count,
                           const tool_options *options)
 {
 	static const bool left[MSPEC_SPECTRUM_PLACES + 2] = {true, true};
@@ -195,15 +179,16 @@ static bool print_spectra(const mspec_comparison *c, const differing *rows, size
 	table_cell(&table, "of");
 	for (int i = 0; i < MSPEC_SPECTRUM_PLACES; i++)
 		ratio_cell(&table, mspec_spectrum_places()[i]);
-	for (size_t i = 0; i < count; i++)
-		for (int side = 0; rows[i].pair->spectrum_a && side < 2; side++) {
-			const mspec_pair *p = rows[i].pair;
+	for (size_t i = 0; i < count; i++) {
+		const mspec_pair *p = rows[i].item;
+		for (int side = 0; p->spectrum_a && side < 2; side++) {
 			table_cell(&table,
 			           side ? "" : short_name(text, sizeof text, p->name));
 			table_cell(&table, label(text, sizeof text, c, side));
 			for (int k = 0; k < MSPEC_SPECTRUM_PLACES; k++)
 				ratio_cell(&table, side ? p->spectrum_b[k] : p->spectrum_a[k]);
 		}
+	}
 	puts("\nTheir singular values over the largest, from the first (0) to the last (1):");
 	return finish(&table, options);
 }
@@ -213,14 +198,14 @@ static bool print_matrices(const mspec_comparison *c, const tool_options *option
 	static const bool left[] = {true, false, false, false};
 	size_t metric = telling_metric(c), count = 0;
 	char text[1024];
-	differing *rows = muon_alloc(c->pair_count, sizeof *rows);
+	ranked *rows = muon_alloc(c->pair_count, sizeof *rows);
 	if (!rows)
 		return false;
 	for (size_t i = 0; i < c->pair_count; i++)
 		if (c->pairs[i].step == c->step)
-			rows[count++] = (differing){
+			rows[count++] = (ranked){
 			    &c->pairs[i], fabs(c->pairs[i].a[metric] - c->pairs[i].b[metric])};
-	qsort(rows, count, sizeof *rows, compare_sizes);
+	rank_items(rows, count, false);
 	size_t limit = options->all || count < MOST_SHOWN ? count : MOST_SHOWN;
 	screen_table table = {.columns = 4, .left = left};
 	table_cell(&table, "matrix");
@@ -228,7 +213,7 @@ static bool print_matrices(const mspec_comparison *c, const tool_options *option
 		table_cell(&table, label(text, sizeof text, c, side));
 	table_cell(&table, "difference");
 	for (size_t i = 0; i < limit; i++) {
-		const mspec_pair *p = rows[i].pair;
+		const mspec_pair *p = rows[i].item;
 		table_cell(&table, muon_escape(text, sizeof text, p->name));
 		number_cell(&table, p->a[metric]);
 		number_cell(&table, p->b[metric]);

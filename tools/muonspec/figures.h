@@ -14,6 +14,18 @@ int figures_of_weights(figure_list *list, const subject *s, const size_t *metric
  * Nothing for single checkpoints. MUON_E_MEMORY. */
 int figures_of_steps(figure_list *list, const subject *s, muon_error *err);
 
+/* What figures over steps share. Steps that go over several powers of ten are shown by their logarithm. */
+bool steps_want_log(const double *steps, size_t count);
+void put_step_axis(figure *f, const double *steps, size_t count, bool log);
+const char *step_word(const subject *s); /* "step", or "checkpoint" where steps are places */
+/* Axes of a panel, and a line in a band: columns step, line, low, high of block `block` of the
+ * data. */
+void put_band_axes(figure *f, double first, double last, bool log, const double range[2]);
+void put_band(muon_text *script, const subject *s, int side, int block, bool first);
+
+/* Of a run, or two: activations over steps (recorded.h), where there are any. MUON_E_MEMORY. */
+int add_recorded(figure_list *list, const subject *s);
+
 /* All of them, with heat maps of `metrics`, or of the usual ones if there are none. */
 int figures_make(figure_list *list, const subject *s, const size_t *metrics, size_t count,
                  muon_error *err);

@@ -118,8 +118,7 @@ static void release_grouped(grouped *g)
 
 /* ---- axes ------------------------------------------------------------------------------------------- */
 
-/* Steps that go over several powers of ten are shown by their logarithm. */
-static bool wants_log(const double *steps, size_t count)
+bool steps_want_log(const double *steps, size_t count)
 {
 	double least = INFINITY, most = 0;
 	for (size_t i = 0; i < count; i++) {
@@ -130,7 +129,7 @@ static bool wants_log(const double *steps, size_t count)
 	return most > 30 * least;
 }
 
-static void add_step_axis(figure *f, const double *steps, size_t count, bool log)
+void put_step_axis(figure *f, const double *steps, size_t count, bool log)
 {
 	double first = INFINITY, last = 0;
 	for (size_t i = 0; i < count && log; i++) {
@@ -143,7 +142,7 @@ static void add_step_axis(figure *f, const double *steps, size_t count, bool log
 		                 first / 1.05, last * 1.05);
 }
 
-static const char *step_word(const subject *s)
+const char *step_word(const subject *s)
 {
 	const mspec_run *run = subject_run(s, 0);
 	return run->positions ? "checkpoint" : "step";
@@ -174,9 +173,8 @@ static void add_band(const grouped *g, int side, size_t group, bool log, muon_te
 }
 
 /* As many tics as there is room for. */
-static void add_panel_axes(const grouped *g, figure *f, bool log, const double range[2])
+void put_band_axes(figure *f, double first, double last, bool log, const double range[2])
 {
-	double first = g->steps[0][0], last = g->steps[0][g->step_count - 1];
 	double pad = range[1] > range[0] ? 0.06 * (range[1] - range[0]) : 0.01 * fabs(range[1]) + 1e-9;
 	if (!(range[1] >= range[0]))
 		return;
@@ -187,20 +185,20 @@ static void add_panel_axes(const grouped *g, figure *f, bool log, const double r
 		                 last > first ? last : first + 1, figure_tics(last - first, 4));
 }
 
-static void add_band_plot(const grouped *g, muon_text *script, int side, int block)
+void put_band(muon_text *script, const subject *s, int side, int block, bool first)
 {
 	muon_text_format(script,
 	                 "%sdata index %d using 1:3:4 with filledcurves fillstyle transparent solid "
 	                 "0.2 noborder lc rgb '%s' notitle, \\\n  data index %d using 1:2 with "
 	                 "linespoints pt 7 ps 0.35 lw 1.8 lc rgb '%s' ",
-	                 side ? ", \\\n  " : "plot ", block, figure_color((size_t)side), block,
+	                 first ? "plot " : ", \\\n  ", block, figure_color((size_t)side), block,
 	                 figure_color((size_t)side));
-	if (g->subject->side_count < 2) {
+	if (s->side_count < 2) {
 		muon_text_add_string(script, "notitle");
 		return;
 	}
 	muon_text_add_string(script, "title ");
-	figure_quote(script, g->subject->sides[side].label, 20, false);
+	figure_quote(script, s->sides[side].label, 20, false);
 }
 
 static void add_group_panel(const grouped *g, panel_grid *grid, size_t group, bool log, int *block)
@@ -210,9 +208,9 @@ static void add_group_panel(const grouped *g, panel_grid *grid, size_t group, bo
 	for (int side = 0; side < g->subject->side_count; side++)
 		add_band(g, side, group, log, &f->data, range);
 	panels_next(grid, g->groups[group]);
-	add_panel_axes(g, f, log, range);
+	put_band_axes(f, g->steps[0][0], g->steps[0][g->step_count - 1], log, range);
 	for (int side = 0; side < g->subject->side_count; side++)
-		add_band_plot(g, &f->script, side, (*block)++);
+		put_band(&f->script, g->subject, side, (*block)++, !side);
 	muon_text_add_string(&f->script, "\n");
 }
 
@@ -231,14 +229,14 @@ static int add_group_panels(figure_list *list, const subject *s, const char *met
 		release_grouped(&g);
 		return code || count ? MUON_E_MEMORY : MUON_OK;
 	}
-	bool log = wants_log(g.steps[0], g.step_count);
+	bool log = steps_want_log(g.steps[0], g.step_count);
 	muon_text_format(&f->title, "%s by group", what);
 	muon_text_format(&f->words,
 	                 "%s over %ss, by group: the mean over the group's matrices, and in the band "
 	                 "one standard deviation of them to either side.%s%s",
 	                 what, step_word(s), log ? " Steps by their logarithm, without step 0." : "",
 	                 count > shown ? " Further groups are in the table only." : "");
-	add_step_axis(f, g.steps[0], g.step_count, log);
+	put_step_axis(f, g.steps[0], g.step_count, log);
 	muon_text_add_string(&f->script, "set format y '%.4g'\nset tics font ',10'\n"
 	                                 "set key bottom right\n");
 	panels_begin(&grid, f, shown, step_word(s), what, false);
@@ -450,8 +448,8 @@ static int add_update_rms(figure_list *list, const subject *s)
 	muon_text_add_string(&f->title, "Update RMS");
 	muon_text_format(&f->words, "RMS of what the learning rate multiplies, as the checkpoints "
 	                            "record it, over %ss.", step_word(s));
-	bool log = wants_log(s->sides[0].steps, s->sides[0].recorded_count);
-	add_step_axis(f, s->sides[0].steps, s->sides[0].recorded_count, log);
+	bool log = steps_want_log(s->sides[0].steps, s->sides[0].recorded_count);
+	put_step_axis(f, s->sides[0].steps, s->sides[0].recorded_count, log);
 	figure_put_title(f);
 	muon_text_format(&f->script,
 	                 "set xlabel '%s'\nset ylabel 'update RMS'\nset yrange [0:*]\n"
@@ -493,5 +491,7 @@ int figures_of_steps(figure_list *list, const subject *s, muon_error *err)
 		code = add_group_panels(list, s, "svd_entropy", "entropy-steps", "SVD entropy");
 	if (!code)
 		code = add_update_rms(list, s);
+	if (!code)
+		code = add_recorded(list, s);
 	return code ? muon_fail(err, code, NULL, "%s", muon_error_text(code)) : MUON_OK;
 }

@@ -1,4 +1,5 @@
 /* What a report says first, in words. */
+#include "recorded.h"
 #include "report_parts.h"
 
 #include "common/screen.h"
@@ -192,6 +193,45 @@ static void describe_run(muon_text *page, const mspec_track *track)
 	}
 }
 
+/* ---- activations ------------------------------------------------------------------------------- */
+
+/* From where to where, and the highest of any layer and step. */
+static void describe_statistic(muon_text *page, const subject *s, int side, const char *metric)
+{
+	const mspec_track *t = subject_track(s, side);
+	recorded_range first = {0}, last = {0}, top = {.high = -INFINITY};
+	double step = NAN;
+	char text[3][32];
+	for (size_t k = 0; t && k < t->run->count; k++) {
+		recorded_range r = recorded_at(t, metric, t->run->checkpoints[k].step);
+		if (!r.count)
+			continue;
+		first = first.count ? first : r;
+		last = r;
+		step = r.high > top.high ? t->run->checkpoints[k].step : step;
+		top = r.high > top.high ? r : top;
+	}
+	if (!first.count)
+		return;
+	begin_item(page, s, side);
+	muon_text_format(page, "The %s of any layer went from %s to %s; the highest was %s, of %s at %s "
+	                       "%.15g (%s).</li>\n",
+	                 recorded_words(metric), number(text[0], first.high),
+	                 number(text[1], last.high), number(text[2], top.high), top.highest,
+	                 t->run->positions ? "checkpoint" : "step", step,
+	                 strncmp(metric, "forward_", strlen("forward_")) ? "recorded" : "measured");
+}
+
+static void describe_activations(muon_text *page, const subject *s, int side)
+{
+	static const char *const told[] = {"largest attention logit", "largest activation"};
+	const recorded_statistics r = recorded_of(s);
+	for (size_t k = 0; k < sizeof told / sizeof *told; k++)
+		for (int i = 0; i < r.count; i++)
+			if (!strcmp(recorded_words(r.metrics[i]), told[k]))
+				describe_statistic(page, s, side, r.metrics[i]);
+}
+
 /* ---- two of them --------------------------------------------------------------------------------- */
 
 static void describe_finding(muon_text *page, const mspec_comparison *c, const mspec_finding *f)
@@ -246,6 +286,7 @@ void report_findings(muon_text *page, const subject *s)
 	for (int side = 0; side < s->side_count; side++) {
 		count_matrices(page, s, side);
 		describe_entropy(page, s, side);
+		describe_activations(page, s, side);
 		describe_risks(page, s, side);
 	}
 	muon_text_add_string(page, "</ul></section>\n");

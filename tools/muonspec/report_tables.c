@@ -1,4 +1,5 @@
 /* The numbers of a report. */
+#include "recorded.h"
 #include "report_parts.h"
 
 #include "base/memory.h"
@@ -155,30 +156,72 @@ static double value_at(const mspec_series *s, double step)
 	return NAN;
 }
 
+/* The columns of tables over steps: two words, then the last steps of the run. */
+typedef struct step_columns {
+	const char *names[MOST_COLUMNS];
+	char steps[MOST_COLUMNS][32];
+	size_t first, shown; /* checkpoints */
+} step_columns;
+
+static void name_steps(step_columns *c, const mspec_run *run, const char *first, const char *second)
+{
+	const size_t most = MOST_COLUMNS - 2;
+	c->names[0] = first;
+	c->names[1] = second;
+	c->shown = run->count < most ? run->count : most;
+	c->first = run->count - c->shown;
+	for (size_t k = 0; k < c->shown; k++) {
+		snprintf(c->steps[k], sizeof c->steps[k], "%.15g",
+		         run->checkpoints[c->first + k].step);
+		c->names[2 + k] = c->steps[k];
+	}
+}
+
+static void row_of_steps(muon_text *page, const step_columns *c, const mspec_run *run,
+                         const char *name, const mspec_series *s)
+{
+	page_row(page);
+	page_cell_text(page, name);
+	page_cell_text(page, s->metric);
+	for (size_t k = 0; k < c->shown; k++)
+		page_cell_number(page, value_at(s, run->checkpoints[c->first + k].step));
+}
+
 /* Of the model and its groups: one row a metric, one column a step. */
 static void table_of_steps(muon_text *page, const mspec_track *t)
 {
-	const mspec_run *run = t->run;
-	const char *columns[MOST_COLUMNS] = {"group", "metric"};
-	char steps[MOST_COLUMNS][32];
-	size_t most = MOST_COLUMNS - 2, shown = run->count < most ? run->count : most, rows = 0;
-	size_t first = run->count - shown;
-	for (size_t k = 0; k < shown; k++) {
-		snprintf(steps[k], sizeof steps[k], "%.15g", run->checkpoints[first + k].step);
-		columns[2 + k] = steps[k];
-	}
-	rows = series_of_kind(t, MSPEC_SERIES_MODEL) + series_of_kind(t, MSPEC_SERIES_GROUP);
-	page_table_begin(page, run->positions ? "By checkpoint" : "By step", columns, 2 + shown, rows);
+	step_columns columns;
+	size_t rows = series_of_kind(t, MSPEC_SERIES_MODEL) + series_of_kind(t, MSPEC_SERIES_GROUP);
+	name_steps(&columns, t->run, "group", "metric");
+	page_table_begin(page, t->run->positions ? "By checkpoint" : "By step", columns.names,
+	                 2 + columns.shown, rows);
 	for (size_t i = 0; i < t->series_count; i++) {
 		const mspec_series *s = &t->series[i];
-		if (s->kind != MSPEC_SERIES_MODEL && s->kind != MSPEC_SERIES_GROUP)
-			continue;
-		page_row(page);
-		page_cell_text(page, s->kind == MSPEC_SERIES_MODEL ? "(model)" : s->group);
-		page_cell_text(page, s->metric);
-		for (size_t k = 0; k < shown; k++)
-			page_cell_number(page, value_at(s, run->checkpoints[first + k].step));
+		if (s->kind == MSPEC_SERIES_MODEL || s->kind == MSPEC_SERIES_GROUP)
+			row_of_steps(page, &columns, t->run,
+			             s->kind == MSPEC_SERIES_MODEL ? "(model)" : s->group, s);
 	}
+	page_table_end(page, rows);
+}
+
+/* Likewise of the layers' activations. */
+static void table_of_recorded(muon_text *page, const subject *s, int side)
+{
+	const mspec_track *t = subject_track(s, side);
+	const recorded_statistics statistics = recorded_of(s);
+	step_columns columns;
+	size_t rows = 0;
+	for (size_t i = 0; t && i < t->series_count; i++)
+		rows += is_recorded_series(&statistics, &t->series[i]);
+	if (!rows)
+		return;
+	begin_side(page, s, side, "Activations");
+	name_steps(&columns, t->run, "layer", "metric");
+	page_table_begin(page, t->run->positions ? "Activations by checkpoint" : "Activations by step",
+	                 columns.names, 2 + columns.shown, rows);
+	for (size_t i = 0; i < t->series_count; i++)
+		if (is_recorded_series(&statistics, &t->series[i]))
+			row_of_steps(page, &columns, t->run, t->series[i].name, &t->series[i]);
 	page_table_end(page, rows);
 }
 
@@ -327,6 +370,7 @@ void report_tables(muon_text *page, const subject *s)
 		const subject_side *t = &s->sides[side];
 		begin_side(page, s, side, "Risks");
 		table_of_risks(page, t->risk);
+		table_of_recorded(page, s, side);
 		begin_side(page, s, side, s->kind == SUBJECT_CHECKPOINT ? "Weights"
 		                                                        : "Weights of the last checkpoint");
 		table_of_groups(page, t->analysis);

@@ -87,6 +87,29 @@ static void number_cell(screen_table *table, double value)
 	table_cell(table, short_number(text, sizeof text, value));
 }
 
+/* Is the worst value beyond a limit that its verdict does not go with? */
+static bool is_milder(const mspec_risk *worst, const mspec_risk_limits *limits)
+{
+	bool larger = mspec_risk_larger_is_worse(worst->kind);
+	double value = worst->value;
+	mspec_verdict plain = (larger ? value >= limits->risk : value <= limits->risk)
+	                          ? MSPEC_VERDICT_RISK
+	                      : (larger ? value >= limits->watch : value <= limits->watch)
+	                          ? MSPEC_VERDICT_WATCH
+	                          : MSPEC_VERDICT_OK;
+	return worst->verdict < plain;
+}
+
+static const char *why_milder(const mspec_risk *worst)
+{
+	if (worst->kind == MSPEC_RISK_ATTENTION_LOGITS)
+		return "attention_logits: no logit was measured; a bound from the weights alone is "
+		       "only to be watched";
+	if (worst->kind == MSPEC_RISK_GROWTH && worst->verdict == MSPEC_VERDICT_OK)
+		return "growth: the RMS is beyond the equilibrium, and yet does not grow any more";
+	return "growth: a single checkpoint does not tell whether the RMS still grows";
+}
+
 static void kind_cells(screen_table *table, const mspec_risk_report *r,
                        const mspec_risk_options *how, mspec_risk_kind kind)
 {
@@ -96,9 +119,25 @@ static void kind_cells(screen_table *table, const mspec_risk_report *r,
 	table_cell(table, t.worst ? mspec_verdict_name(t.worst->verdict) : "unjudged");
 	for (int v = MSPEC_VERDICT_OK; v <= MSPEC_VERDICT_RISK; v++)
 		table_cell(table, grouped_integer(text, sizeof text, (int64_t)t.counts[v]));
-	number_cell(table, t.worst ? t.worst->value : NAN);
+	short_number(text, sizeof text - 1, t.worst ? t.worst->value : NAN);
+	if (t.worst && is_milder(t.worst, &how->limits[kind]))
+		strcat(text, "*");
+	table_cell(table, text);
 	number_cell(table, how->limits[kind].watch);
 	number_cell(table, how->limits[kind].risk);
+}
+
+/* What the stars in the table stand for. */
+static void print_milder(const mspec_risk_report *r, const mspec_risk_options *how, int width)
+{
+	char text[160];
+	for (int k = 0; k < MSPEC_RISK_KINDS; k++) {
+		tally t = tally_kind(r, (mspec_risk_kind)k);
+		if (!t.worst || !is_milder(t.worst, &how->limits[k]))
+			continue;
+		snprintf(text, sizeof text, "* %s", why_milder(t.worst));
+		print_wrapped(stdout, text, 0, width);
+	}
 }
 
 static bool print_kinds(const mspec_risk_report *r, const mspec_risk_options *how,
@@ -117,6 +156,7 @@ static bool print_kinds(const mspec_risk_report *r, const mspec_risk_options *ho
 	table_print(stdout, &table, screen_width(options->width), screen_colors(options->color));
 	bool failed = table.failed;
 	table_release(&table);
+	print_milder(r, how, screen_width(options->width));
 	return !failed;
 }
 

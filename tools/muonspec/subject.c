@@ -3,6 +3,7 @@
 #include "run_options.h"
 #include "verbs.h"
 
+#include "analysis/forward_store.h"
 #include "base/memory.h"
 
 #include <math.h>
@@ -57,9 +58,12 @@ static int analyze(subject *s, subject_side *side, muon_error *err)
 	return code;
 }
 
+/* With what `muonspec forward --store` measured, where it kept anything. */
 static int judge(subject *s, subject_side *side, muon_error *err)
 {
 	const tool_options *o = s->options;
+	const char *why;
+	char *place = o->no_store ? NULL : mspec_forward_place(mspec_info(side->checkpoint)->path, &why);
 	s->judging = (mspec_risk_options){
 	    .view = {.include = o->include.items, .include_count = o->include.count,
 	             .exclude = o->exclude.items, .exclude_count = o->exclude.count,
@@ -67,6 +71,7 @@ static int judge(subject *s, subject_side *side, muon_error *err)
 	    .lr = o->lr,
 	    .weight_decay = o->weight_decay,
 	    .update_rms = o->update_rms,
+	    .store = place,
 	    .threads = (int)o->threads,
 	    .strict = o->strict,
 	    .progress = show_risk,
@@ -76,6 +81,8 @@ static int judge(subject *s, subject_side *side, muon_error *err)
 	progress_start(&s->line, o->progress, o->quiet);
 	int code = mspec_risk_judge(&side->risk, side->checkpoint, side->earlier, &s->judging, err);
 	progress_end(&s->line);
+	s->judging.store = NULL;
+	mspec_run_release_path(place);
 	return code;
 }
 
@@ -227,6 +234,13 @@ const mspec_run *subject_run(const subject *s, int side)
 {
 	return s->kind == SUBJECT_COMPARISON ? s->comparison->runs[side]
 	       : s->kind == SUBJECT_RUN      ? s->track->run
+	                                     : NULL;
+}
+
+const mspec_track *subject_track(const subject *s, int side)
+{
+	return s->kind == SUBJECT_COMPARISON ? s->comparison->tracks[side]
+	       : s->kind == SUBJECT_RUN      ? s->track
 	                                     : NULL;
 }
 

@@ -42,6 +42,8 @@ void subject_release(subject *s);
 
 /* The run of a side: NULL for a single checkpoint. */
 const mspec_run *subject_run(const subject *s, int side);
+/* What is tracked of a side: NULL for a single checkpoint. */
+const mspec_track *subject_track(const subject *s, int side);
 /* The registry's metric in the sides' analyses. */
 size_t subject_metric(const char *name);
 

@@ -2,6 +2,7 @@
 #include "matrix_place.h"
 #include "track_output.h"
 
+#include "common/ranking.h"
 #include "common/screen.h"
 
 #include "base/memory.h"
@@ -266,29 +267,13 @@ static void print_notes(const mspec_track *t, const tool_options *options)
 
 /* ---- matrices ------------------------------------------------------------------------------- */
 
-typedef struct grown {
-	const mspec_series *series;
-	double ratio; /* last over first; NaN: unknown */
-} grown;
-
-static int compare_growth(const void *x, const void *y)
-{
-	const grown *a = x, *b = y;
-	bool na = isnan(a->ratio), nb = isnan(b->ratio);
-	if (na != nb)
-		return na ? 1 : -1;
-	if (!na && a->ratio != b->ratio)
-		return a->ratio > b->ratio ? -1 : 1;
-	return a->series < b->series ? -1 : a->series > b->series;
-}
-
 static bool print_matrices(const mspec_track *t, const tool_options *options)
 {
 	static const bool left[] = {true, false, false, false};
 	const char *metric = t->metrics[0];
 	char text[1024];
 	size_t count = 0, limit;
-	grown *rows = muon_alloc(t->run->matrix_count + 1, sizeof *rows);
+	ranked *rows = muon_alloc(t->run->matrix_count + 1, sizeof *rows);
 	if (!rows)
 		return false;
 	for (size_t i = 0; i < t->series_count; i++) {
@@ -296,9 +281,9 @@ static bool print_matrices(const mspec_track *t, const tool_options *options)
 		if (s->kind != MSPEC_SERIES_MATRIX || strcmp(s->metric, metric))
 			continue;
 		double first = first_value(s), last = last_value(s);
-		rows[count++] = (grown){s, s->count > 1 && first != 0 ? last / first : NAN};
+		rows[count++] = (ranked){s, s->count > 1 && first != 0 ? last / first : NAN};
 	}
-	qsort(rows, count, sizeof *rows, compare_growth);
+	rank_items(rows, count, false);
 	limit = options->all || count < MOST_MATRICES ? count : MOST_MATRICES;
 	screen_table table = {.columns = 4, .left = left};
 	table_cell(&table, "matrix");
@@ -306,10 +291,11 @@ static bool print_matrices(const mspec_track *t, const tool_options *options)
 	table_cell(&table, "last");
 	table_cell(&table, "ratio");
 	for (size_t i = 0; i < limit; i++) {
-		table_cell(&table, muon_escape(text, sizeof text, rows[i].series->name));
-		number_cell(&table, first_value(rows[i].series));
-		number_cell(&table, last_value(rows[i].series));
-		number_cell(&table, rows[i].ratio);
+		const mspec_series *s = rows[i].item;
+		table_cell(&table, muon_escape(text, sizeof text, s->name));
+		number_cell(&table, first_value(s));
+		number_cell(&table, last_value(s));
+		number_cell(&table, rows[i].value);
 	}
 	if (limit < count)
 		printf("\n%zu of %zu matrices whose %s has grown most (--all for every one):\n",

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <muon/error.h>
 #include <stdlib.h>
+#include <string.h>
 
 static void test_moments(void)
 {
@@ -17,6 +18,38 @@ static void test_moments(void)
 	CU_ASSERT(isnan(muon_mean(values, 0)));
 	CU_ASSERT(isnan(muon_standard_deviation(values, 1)));
 	CU_ASSERT(isnan(muon_median(values, 0)));
+}
+
+static int ascending(const void *a, const void *b)
+{
+	const double *x = a, *y = b;
+	return (*x > *y) - (*x < *y);
+}
+
+/* As sorting has it: drawn at random, with many ties, ascending, descending, all the same. */
+static void test_median(void)
+{
+	enum { LONGEST = 600, SHAPES = 5 };
+	double values[LONGEST], sorted[LONGEST];
+	muon_random random;
+	muon_random_seed(&random, 7);
+	for (size_t count = 1; count <= LONGEST; count += count < 40 ? 1 : 37)
+		for (int shape = 0; shape < SHAPES; shape++) {
+			for (size_t i = 0; i < count; i++) {
+				double x = muon_random_normal(&random);
+				values[i] = shape == 0   ? x
+				            : shape == 1 ? floor(3 * x)
+				            : shape == 2 ? (double)i
+				            : shape == 3 ? -(double)i
+				                         : 4;
+			}
+			memcpy(sorted, values, sizeof sorted);
+			qsort(sorted, count, sizeof *sorted, ascending);
+			double wanted = 0.5 * (sorted[(count - 1) / 2] + sorted[count / 2]);
+			CU_ASSERT_EQUAL(muon_median(values, count), wanted);
+			qsort(values, count, sizeof *values, ascending); /* only their order may change */
+			CU_ASSERT_EQUAL(memcmp(values, sorted, count * sizeof *values), 0);
+		}
 }
 
 /* I_x(1, b) = 1 - (1-x)^b, I_x(a, 1) = x^a, I_x(2, 2) = x^2 (3 - 2x), I_x(1/2, 1/2) is arcsine. */
@@ -229,8 +262,9 @@ static void test_bootstrap_memory(void)
 	CU_ASSERT_EQUAL(code, MUON_E_MEMORY);
 }
 
-UNIT_SUITE(statistics, {"moments", test_moments}, {"incomplete beta", test_incomplete_beta},
-           {"Student's t", test_student}, {"sign test", test_sign},
+UNIT_SUITE(statistics, {"moments", test_moments}, {"median", test_median},
+           {"incomplete beta", test_incomplete_beta}, {"Student's t", test_student},
+           {"sign test", test_sign},
            {"interval of a mean", test_mean_interval}, {"line", test_line},
            {"line that is none", test_line_that_is_none}, {"line reaches a value", test_reaches},
            {"intervals hold the truth", test_coverage}, {"bootstrap", test_bootstrap},
