@@ -9,8 +9,9 @@
 #include <string.h>
 
 enum {
-	FOLDED = 100,     /* rows beyond which a table is folded; as PAGE in page_script */
-	PAPER_COLUMNS = 17 /* that fit; page_style leaves out the rest */
+	FOLDED = 100,       /* rows beyond which a table is folded; as PAGE in page_script */
+	PAPER_COLUMNS = 17, /* that fit; page_style leaves out the rest */
+	LONG_CELL = 40      /* bytes from which on a text has room to wrap */
 };
 
 void page_text(muon_text *page, const char *text)
@@ -103,7 +104,7 @@ void page_row(muon_text *page)
 
 void page_cell_text(muon_text *page, const char *text)
 {
-	muon_text_add_string(page, "<td>");
+	muon_text_add_string(page, text && strlen(text) > LONG_CELL ? "<td class=\"long\">" : "<td>");
 	page_text(page, text);
 }
 

@@ -33,6 +33,7 @@ const char page_style[] =
     "vertical-align:top;overflow-wrap:normal}td[data-v]{text-align:right;white-space:nowrap}"
     "td:first-child,th:first-child{position:sticky;left:0;background:var(--bg)}"
     "td:first-child{max-width:min(24rem,40vw);overflow-wrap:break-word}"
+    "td.long:not(:first-child){min-width:16rem}caption{white-space:nowrap}"
     "thead th,thead th:first-child{background:var(--soft)}"
     "th button{font:inherit;font-weight:600;color:inherit;background:none;border:0;padding:0;"
     "cursor:pointer;text-align:left}"
@@ -50,7 +51,7 @@ const char page_style[] =
     "button){display:none}table{font-size:7.5px;width:100%}th,td{padding:1px 3px}"
     "td:first-child,th:first-child{position:static}td:first-child{max-width:none;overflow-wrap:anywhere}"
     "tr>:nth-child(n+18){display:none}.paper{display:block}"
-    "td[data-v]{white-space:normal}thead{display:table-header-group}"
+    "td[data-v]{white-space:normal}td.long{min-width:0!important}thead{display:table-header-group}"
     "details:not(.long)::details-content{content-visibility:visible;display:block}}";
 
 /* A long table is made when it is unfolded; PAGE rows of it are in sight, and FOLDED of page.c is as
