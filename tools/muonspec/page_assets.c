@@ -32,7 +32,7 @@ const char page_style[] =
     "th,td{padding:.2rem .5rem;border-bottom:1px solid var(--line);text-align:left;"
     "vertical-align:top;overflow-wrap:normal}td[data-v]{text-align:right;white-space:nowrap}"
     "td:first-child,th:first-child{position:sticky;left:0;background:var(--bg)}"
-    "td:first-child{max-width:min(24rem,40vw);overflow-wrap:break-word}"
+    "td:first-child{min-width:5rem;max-width:min(24rem,40vw);overflow-wrap:break-word}"
     "td.long:not(:first-child){min-width:16rem}caption{white-space:nowrap}"
     "thead th,thead th:first-child{background:var(--soft)}"
     "th button{font:inherit;font-weight:600;color:inherit;background:none;border:0;padding:0;"
@@ -49,7 +49,8 @@ const char page_style[] =
     "a{color:inherit}figure,tr,li{break-inside:avoid}figure{background:none;padding:0}"
     "figure svg{min-width:0;max-height:22cm}.scroll{overflow:visible}.scripted,.pager :is(label,"
     "button){display:none}table{font-size:7.5px;width:100%}th,td{padding:1px 3px}"
-    "td:first-child,th:first-child{position:static}td:first-child{max-width:none;overflow-wrap:anywhere}"
+    "td:first-child,th:first-child{position:static}td:first-child{min-width:2.6cm;max-width:none;"
+    "overflow-wrap:anywhere}th{overflow-wrap:anywhere}figcaption{font-size:10px}"
     "tr>:nth-child(n+18){display:none}.paper{display:block}"
     "td[data-v]{white-space:normal}td.long{min-width:0!important}thead{display:table-header-group}"
     "details:not(.long)::details-content{content-visibility:visible;display:block}}";
