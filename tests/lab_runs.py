@@ -54,7 +54,8 @@ steps = int(o.get("steps", 20))
 with open(os.path.join(out, "log.csv"), "w") as log:
     log.write("step,tokens,lr,loss,held_out_loss\n")
     for i in range(steps):
-        last = "%g" % (lr + 0.001 * int(o.get("seed", 0))) if i == steps - 1 else ""
+        loss = lr + 0.001 * int(o.get("seed", 0)) + (o.get("warmup") == o.get("seed", 0))
+        last = "%g" % loss if i == steps - 1 else ""
         log.write("%d,%d,%g,%g,%s\n" % (i + 1, 100 * (i + 1), lr / 10, 5 - lr / 100, last))
 for step in ("000000", "000100"):
     shutil.copy(os.path.join(EXAMPLE, "step-%s.h5" % step), out)
@@ -174,6 +175,22 @@ def test_whole(bench):
     again = bench.run()
     check(again.returncode == 0 and all(len(bench.calls(r)) == 1 for r in rows),
           "what is done is skipped")
+
+
+def test_mean_over_seeds(bench):
+    bench.put({"experiment": "try", "stages": [
+        {"name": "tune", "axes": [
+            {"name": "lr", "values": [{"label": "low", "options": {"lr": 0.05, "warmup": 2}},
+                                      {"label": "high", "options": {"lr": 0.1}}]},
+            {"name": "seed", "values": [1, 2]}]},
+        {"name": "main", "axes": [{"name": "seed", "values": [3]}],
+         "best": {"stage": "tune", "option": "lr", "match": []}}]})
+    check(bench.run().returncode == 0, "a plan that tunes with two seeds")
+    losses = {r["run"]: r["held_out_loss"] for r in bench.rows()}
+    check(losses["tune/low-1"] == "0.051" and losses["tune/low-2"] == "1.052",
+          "one seed is best, the other bad: %s" % losses)
+    check(losses["main/3"] == "0.103",
+          "the least mean counts: %s" % losses)
 
 
 def test_hdf5(bench):
@@ -537,6 +554,7 @@ def main():
         test_fit(whole)
         test_changes(whole)
         test_law(bench("law"))
+        test_mean_over_seeds(bench("seeds"))
         test_failures(bench("failures"))
         test_other_version(bench("version"))
         test_corpora(bench("corpora"))

@@ -150,7 +150,35 @@ bool lab_run_needed(const lab_run *run, const lab_run *other)
 	       is_meant(run, &other->stage->start, other->stage, other->labels);
 }
 
-/* The run meant with the least metric; *ready is whether all of them are done. */
+/* Metric of a run; infinite if it has diverged or none is there. */
+static double merit(const lab_run *run, const lab_reference *reference, const csv_table *results)
+{
+	double value = run->state == LAB_DONE && !run->diverged
+	                   ? csv_table_number(results, run->row, reference->metric)
+	                   : NAN;
+	return isnan(value) ? INFINITY : value;
+}
+
+/* Mean metric of the runs meant that have `candidate`'s value of the option: of several seeds. */
+static double mean_merit(const lab_grid *grid, const lab_run *run, const lab_run *candidate,
+                         const lab_reference *reference, const csv_table *results)
+{
+	const char *value = lab_run_option(candidate, reference->option);
+	double sum = 0, count = 0;
+	for (size_t i = 0; i < grid->count && value; i++) {
+		const lab_run *other = &grid->runs[i];
+		const char *theirs = lab_run_option(other, reference->option);
+		if (is_meant(other, reference, run->stage, run->labels) && theirs &&
+		    !strcmp(theirs, value)) {
+			sum += merit(other, reference, results);
+			count++;
+		}
+	}
+	return value ? sum / count : merit(candidate, reference, results);
+}
+
+/* The run meant with the least metric, or with the option's value that has the least mean; *ready is
+ * whether all of them are done. */
 static const lab_run *best_of(const lab_grid *grid, const lab_run *run,
                               const lab_reference *reference, const csv_table *results,
                               bool *ready, bool *failed)
@@ -163,9 +191,9 @@ static const lab_run *best_of(const lab_grid *grid, const lab_run *run,
 			continue;
 		*ready = *ready && other->state == LAB_DONE;
 		*failed = *failed || other->state == LAB_FAILED || other->state == LAB_BLOCKED;
-		double value = other->state == LAB_DONE && !other->diverged
-		                   ? csv_table_number(results, other->row, reference->metric)
-		                   : NAN;
+		double value = reference->option
+		                   ? mean_merit(grid, run, other, reference, results)
+		                   : merit(other, reference, results);
 		if (value < least) {
 			least = value;
 			best = other;

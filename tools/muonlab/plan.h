@@ -20,8 +20,9 @@
  *
  * A stage is the grid of its axes. A plain value of an axis is the option of the axis' name; an
  * object has a label and any number of options, or none. Further keys of a stage:
- *   best     the option's value is that of the run with the least held-out loss among those of an
- *            earlier stage whose labels on the `match` axes are this run's (axes may be mapped:
+ *   best     the option's value is the one with the least held-out loss, as a mean over the runs that
+ *            have it (of several seeds), among those of an earlier stage whose labels on the
+ *            `match` axes are this run's (axes may be mapped:
  *            {"optimizer": "method"} matches its optimizer with this stage's method); `metric` is
  *            another column of the results to compare than held_out_loss
  *   start    {"stage", "match"}: begin with the weights of that run's last checkpoint
