@@ -51,7 +51,7 @@ PARAMETERS = {
 
 USUAL = dict(lr=0.02, momentum=0.95, ema=0, nesterov=1, weight_decay=0.1, scale=0, update_rms=0.2,
              coefficients="jordan", ns_steps=5, router=0, all_adamw=0, ratio=1, beta1=0.9,
-             beta2=0.95, eps=1e-8)
+             beta2=0.95, eps=1e-8, clip_norm=0)
 CASES = {
     "Moonlight": {},
     "EMA": dict(ema=1, momentum=0.9),
@@ -61,6 +61,7 @@ CASES = {
     "no factor, ten steps": dict(scale=3, ns_steps=10),
     "update norm, AdamW router": dict(scale=4, router=1, ratio=0.5),
     "AdamW": dict(all_adamw=1, weight_decay=0.3, eps=1e-3, beta2=0.999),
+    "clipped": dict(clip_norm=30),  # some gradients are
 }
 # distance from the float64 run, over the distance that it went
 TOLERANCE = {"f64": 1e-13, "f32": 5e-6}
@@ -111,8 +112,20 @@ def adamw(c, w, gradients):
     return w.detach()
 
 
+def clip(c, gradients):
+    clipped = {name: [g.clone() for g in steps] for name, steps in gradients.items()}
+    for step in range(STEPS):
+        all_ = [torch.zeros_like(steps[step], requires_grad=True) for steps in clipped.values()]
+        for parameter, steps in zip(all_, clipped.values()):
+            parameter.grad = steps[step]
+        torch.nn.utils.clip_grad_norm_(all_, c["clip_norm"])
+    return clipped
+
+
 def theirs(c, values, gradients):
     results = {}
+    if c["clip_norm"]:
+        gradients = clip(c, gradients)
     for name, w in values.items():
         rows = PARAMETERS[name][1]
         if rows is None or c["all_adamw"] or (c["router"] and "gate" in name):
@@ -150,7 +163,8 @@ def check(label, c):
     torch.manual_seed(7)
     # numbers that bf16 holds, so that all types start from the same
     values = {n: torch.randn(p[0]).mul(0.1).bfloat16().double() for n, p in PARAMETERS.items()}
-    gradients = {n: [torch.randn(p[0]).bfloat16().double() for _ in range(STEPS)]
+    gradients = {n: [torch.randn(p[0]).mul(0.1 * (1 + step)).bfloat16().double()
+                     for step in range(STEPS)]
                  for n, p in PARAMETERS.items()}
     expected = theirs(c, values, gradients)
     wrong = []

@@ -3,9 +3,9 @@
  *     run_optim IN OUT KEY=VALUE... -- NAME DTYPE HEADS SPLITS DIMS...
  *
  * Keys: steps, lr, momentum, ema, nesterov, weight_decay, scale, update_rms, coefficients,
- * ns_steps, router (1: AdamW), all_adamw, ratio, beta1, beta2, eps. A parameter is its name, f32,
- * bf16 or f64, the number of heads, splits (3,4,5 or -) and dims (4,6). IN: all values, then all
- * gradients step by step, as float64. OUT: all values at the end, as float64. */
+ * ns_steps, router (1: AdamW), all_adamw, ratio, beta1, beta2, eps, clip_norm. A parameter
+ * is its name, f32, bf16 or f64, the number of heads, splits (3,4,5 or -) and dims (4,6). IN: all
+ * values, then all gradients step by step, as float64. OUT: all values at the end, as float64. */
 #include <muon/optim.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,6 +61,7 @@ static void set(job *j, const char *setting)
 	KEY("beta1", o->beta1 = value)
 	KEY("beta2", o->beta2 = value)
 	KEY("eps", o->eps = value)
+	KEY("clip_norm", o->clip_norm = value)
 #undef KEY
 	demand(false, setting);
 }

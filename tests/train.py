@@ -179,6 +179,29 @@ def test_variants():
     check(not (weights.view(np.uint32) & 0xffff).any(), "bf16-no-master: weights are bf16")
 
 
+def test_clip_norm():
+    """The gradient's norm is logged as it was; limits that it never reaches change no bits."""
+    options = [*TINY, "--steps", "5", "--states", "all", "--checkpoint-every", "2"]
+    run("norm-0", *options, "--clip-norm", "0")
+    norms = [number(r["gradient_norm"]) for r in log("norm-0")[1:]]
+    limit = str(0.5 * max(norms))
+    run("norm", *options, "--clip-norm", limit)
+    whole = digest(last("norm"))
+    check(abs(number(log("norm")[1]["gradient_norm"]) - norms[0]) <= 1e-9 * norms[0],
+          "the norm before clipping")
+    check(whole != digest(last("norm-0")), "a limit that is reached")
+    run("norm-high", *options, "--clip-norm", "1e6")
+    check(digest(last("norm-high")) == digest(last("norm-0")), "a limit that is not reached")
+    os.remove(last("norm"))
+    run("norm", "--resume")
+    check(digest(last("norm")) == whole, "resumed with --clip-norm: same bits")
+    with h5py.File(last("norm-0")) as f:
+        check("clip-norm" not in f.attrs["options"], "0 is as if there were no option")
+    if shutil.which("mpirun") and not train("--version", mpi=1).returncode:
+        run("norm-ranks", *options, "--clip-norm", limit, "--threads", "1", mpi=2)
+        check(digest(last("norm-ranks")) == whole, "2 ranks with --clip-norm: same bits")
+
+
 def test_ranks():
     if not shutil.which("mpirun"):
         print("train: no mpirun, ranks not tested")
@@ -380,9 +403,9 @@ def test_help():
 
 
 def main():
-    tests = (test_help, test_threads, test_sigkill, test_signals, test_variants, test_ranks,
-             test_learns, test_checkpoints, test_micro_batches, test_qk_clip,
-             test_moe, test_fine_tuning, test_errors)
+    tests = (test_help, test_threads, test_sigkill, test_signals, test_variants, test_clip_norm,
+             test_ranks, test_learns, test_checkpoints, test_micro_batches, test_qk_clip, test_moe,
+             test_fine_tuning, test_errors)
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory) as scratch:
         os.chdir(scratch)

@@ -150,6 +150,9 @@ typedef struct muon_options {
 	double beta1, beta2, eps;
 	double adamw_weight_decay;
 	/* both */
+	double clip_norm;                /* > 0: a gradient whose norm over all parameters, |g|, is
+	                                    larger is multiplied with clip_norm / (|g| + 1e-6) first
+	                                    [Pascanu et al. 2013, as PyTorch's clip_grad_norm_] */
 	int threads;                     /* workers over matrices, at most 64; 0: one per
 	                                    processor */
 	unsigned statistics;             /* MUON_STATISTICS_* */
@@ -199,7 +202,7 @@ MUON_API int muon_optimizer_set_statistics(muon_optimizer *optimizer, unsigned s
 typedef struct muon_statistics {
 	double update_rms;          /* RMS of what lr multiplies: scale * O, or mh/(sqrt(vh) + eps) */
 	double weight_rms;          /* after the step, of the values as stored */
-	double gradient_rms;
+	double gradient_rms;        /* before clipping */
 	double effective_lr;        /* lr times the scale factor; of the first block */
 	double momentum_norm;       /* |M|_F; AdamW: |m|_F */
 	double orthogonality_error; /* |O O^T - I|_F / sqrt(k); the worst block */

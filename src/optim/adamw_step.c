@@ -41,6 +41,7 @@ static void step_chunk(const muon_optimizer *o, const muon_optim_piece *piece, i
 	void *first = muon_optim_state(o, piece, MUON_OPTIM_FIRST, at);
 	void *second = muon_optim_state(o, piece, MUON_OPTIM_SECOND, at);
 	muon_optim_load_gradient(o, piece, at, count, g);
+	muon_optim_clip_gradient(o, piece, count, g);
 	muon_convert_f64(p->state_dtype, first, count, m);
 	muon_convert_f64(p->state_dtype, second, count, v);
 	muon_optim_next_moments(o, p->state_dtype, g, m, v, count);

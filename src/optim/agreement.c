@@ -104,6 +104,7 @@ static hash hash_options(const muon_optimizer *o)
 	    p->beta1,
 	    p->beta2,
 	    p->eps,
+	    p->clip_norm,
 	    o->coefficients.steps,
 	    o->coefficients.norm_factor,
 	    o->distributed.placement,

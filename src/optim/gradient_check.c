@@ -44,11 +44,12 @@ static bool check_span(void *state, size_t task, int worker)
 	for (int64_t at = span->begin; at < span->end && !span->verdict; at += MUON_OPTIM_CHUNK) {
 		const size_t count = muon_optim_chunk(at, span->end);
 		muon_optim_load_gradient(o, piece, at, count, g);
+		span->sums[MUON_OPTIM_GRADIENT] += muon_optim_sum_of_squares(g, count);
 		if (!muon_optim_is_finite(g, count))
 			span->verdict = MUON_OPTIM_BAD_GRADIENT;
-		else if (!moments_stay_finite(o, piece, at, count, g))
+		muon_optim_clip_gradient(o, piece, count, g);
+		if (!span->verdict && !moments_stay_finite(o, piece, at, count, g))
 			span->verdict = MUON_OPTIM_BAD_MOMENT;
-		span->sums[MUON_OPTIM_GRADIENT] += muon_optim_sum_of_squares(g, count);
 	}
 	return true;
 }

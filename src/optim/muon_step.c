@@ -63,6 +63,7 @@ static void step_momentum(const muon_optimizer *o, muon_optim_block *b, void *ma
 			const size_t count = muon_optim_chunk(at, p.end);
 			void *momentum = muon_optim_state(o, p.piece, MUON_OPTIM_FIRST, at);
 			muon_optim_load_gradient(o, p.piece, at, count, g);
+			muon_optim_clip_gradient(o, p.piece, count, g);
 			muon_convert_f64(type, momentum, count, m);
 			muon_optim_next_momentum(o, type, g, m, u, count);
 			muon_optim_store(type, m, count, momentum);

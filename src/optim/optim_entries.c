@@ -53,6 +53,15 @@ void muon_optim_load_gradient(const muon_optimizer *o, const muon_optim_piece *p
 	}
 }
 
+void muon_optim_clip_gradient(const muon_optimizer *o, const muon_optim_piece *piece,
+			      size_t count, double *g)
+{
+	if (o->clip == 1)
+		return;
+	muon_optim_multiply(g, o->clip, count);
+	muon_optim_round(o->parameters[piece->parameter].state_dtype, g, count);
+}
+
 SIMD_CLONES
 static void store_f32(const double *restrict x, size_t count, float *restrict to)
 {

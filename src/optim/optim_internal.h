@@ -99,6 +99,7 @@ typedef struct muon_optim_span {
 	size_t piece;
 	int64_t begin, end; /* entries of the parameter */
 	muon_optim_verdict verdict;
+	double largest, squares[2]; /* of the gradient: gradient_clip.c */
 	muon_optim_sums sums;
 } muon_optim_span;
 
@@ -151,6 +152,7 @@ struct muon_optimizer {
 	int64_t steps;
 	bool is_broken; /* a step ended half-way */
 	double lr;      /* of the step in progress */
+	double clip;    /* factor on its gradients; 1: not clipped */
 	double bias1, bias2;
 	bool has_statistics;
 	unsigned measured; /* MUON_STATISTICS_* of the last step */
@@ -201,8 +203,11 @@ int muon_optim_agree_verdict(const muon_optimizer *o, size_t *parameter,
 void *muon_optim_state(const muon_optimizer *o, const muon_optim_piece *piece, muon_optim_kind kind,
 		       int64_t at);
 
-/* The gradient as the step uses it, in the state's precision: at most a chunk. */
+/* The gradient over all ranks, in the state's precision: at most a chunk. */
 void muon_optim_load_gradient(const muon_optimizer *o, const muon_optim_piece *piece, int64_t at,
+			      size_t count, double *g);
+/* As the step uses it, from that. */
+void muon_optim_clip_gradient(const muon_optimizer *o, const muon_optim_piece *piece,
 			      size_t count, double *g);
 
 /* Of the entries up to `end`, how many the chunk at `at` has. */
@@ -241,6 +246,10 @@ int muon_optim_step_muon(muon_optimizer *o, muon_error *err);
 void muon_optim_next_moments(const muon_optimizer *o, muon_dtype type, const double *g, double *m,
 			     double *v, size_t count);
 void muon_optim_step_adamw(muon_optimizer *o);
+
+/* gradient_clip.c: the step's factor on gradients, o->clip, where there is a limit to their norm.
+ * MUON_E_COMMUNICATION. */
+int muon_optim_find_clip(muon_optimizer *o, muon_error *err);
 
 /* gradient_check.c: refuse gradients that are not finite, and moments that would not be. */
 int muon_optim_check(muon_optimizer *o, muon_error *err);

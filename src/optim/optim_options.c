@@ -42,6 +42,8 @@ static int check_numbers(const muon_options *p, muon_error *err)
 		return refuse(err, "eps must be positive");
 	if (!is_not_negative(p->adamw_lr_ratio))
 		return refuse(err, "adamw_lr_ratio must not be negative");
+	if (!is_not_negative(p->clip_norm))
+		return refuse(err, "clip_norm must not be negative");
 	return MUON_OK;
 }
 

@@ -61,6 +61,8 @@ int muon_optimizer_step(muon_optimizer *o, double lr, muon_error *err)
 	code = muon_optim_reduce(o, err);
 	o->seconds.reduce = lap(&start);
 	if (!code)
+		code = muon_optim_find_clip(o, err);
+	if (!code)
 		code = muon_optim_check(o, err);
 	o->seconds.check = lap(&start);
 	if (code)

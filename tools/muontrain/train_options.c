@@ -115,6 +115,9 @@ static const option_row option_rows[] = {
      "which products it forms (default: auto)"},
     {"per-head", 0, OPTION_FLAG, OPTIMIZER | BITS, FIELD(per_head), NULL,
      "orthogonalise the query, key and value matrices head by head"},
+    {"clip-norm", 0, OPTION_NUMBER, OPTIMIZER | BITS, FIELD(clip_norm), "X",
+     "scale a step's gradient down to this norm, over all parameters, where it is above (default: "
+     "0, never)"},
     {"qk-clip", 0, OPTION_NUMBER, OPTIMIZER | BITS, FIELD(qk_clip), "X",
      "after a step, scale the queries and keys of heads that had an attention logit above X (Kimi "
      "K2; default: 0, never)"},
@@ -175,7 +178,7 @@ static const char notes[] =
     "that evaluations use; and log.csv with one row a step:\n"
     "  step, tokens, lr, loss    loss of the step's own batch, in nats a token\n"
     "  held_out_loss             after the step, where it was evaluated\n"
-    "  gradient_norm             of all parameters\n"
+    "  gradient_norm             of all parameters, before --clip-norm\n"
     "  update_rms, weight_rms    of the hidden matrices: what lr multiplies; the\n"
     "                            weights\n"
     "  output_rms, output_max_abs, max_attention_logit, share_logits_over_100\n"
@@ -217,7 +220,7 @@ void default_options(train_options *o)
 	    .micro_batches = -1, .schedule = MUON_SCHEDULE_COSINE, .lr = 0.008,
 	    .final_lr_ratio = 0.1, .weight_decay = 0.1, .momentum = 0.95, .update_rms = 0.2,
 	    .fixed_width = -1, .adamw_lr_ratio = 1, .adamw_weight_decay = -1, .beta1 = 0.9,
-	    .beta2 = 0.95, .eps = 1e-8, .warmup = -1, .decay_steps = -1, .steps = 300, .seed = 1,
+	    .beta2 = 0.95, .eps = 1e-8, .clip_norm = -1, .warmup = -1, .decay_steps = -1, .steps = 300, .seed = 1,
 	    .eval_every = -1, .eval_windows = 64, .checkpoint_every = -1, .threads = -1};
 }
 
@@ -419,6 +422,8 @@ int resolve_options(train_options *o, const mspec_model_config *initial, mspec_m
 		o->adamw_weight_decay = o->weight_decay;
 	if (o->fixed_width < 0)
 		o->fixed_width = (double)config->hidden;
+	if (o->clip_norm == 0) /* as in runs that are older than the option */
+		o->clip_norm = -1;
 	o->coefficients = o->coefficients ? o->coefficients : "jordan";
 	o->corpus = o->corpus ? o->corpus : "build/corpus/kjv.txt";
 	return check_ranges(o, config, err);

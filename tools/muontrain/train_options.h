@@ -36,7 +36,8 @@ typedef struct train_options {
 	int optimizer; /* optimizer_kind */
 	int schedule, momentum_kind, scale, router, ns_precision, ns_form;
 	double lr, final_lr_ratio, weight_decay, momentum, update_rms, fixed_width;
-	double adamw_lr_ratio, adamw_weight_decay, beta1, beta2, eps, qk_clip;
+	double adamw_lr_ratio, adamw_weight_decay, beta1, beta2, eps;
+	double clip_norm, qk_clip;
 	bool no_nesterov, per_head;
 	const char *coefficients;
 	int64_t warmup, decay_steps, ns_steps;

@@ -94,6 +94,7 @@ static muon_options optimizer_options(const trainer *t)
 	    .eps = o->eps,
 	    .adamw_weight_decay =
 	        o->optimizer == OPTIMIZER_ADAMW ? o->weight_decay : o->adamw_weight_decay,
+	    .clip_norm = fmax(o->clip_norm, 0),
 	    .threads = t->threads};
 }
 

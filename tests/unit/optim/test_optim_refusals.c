@@ -123,6 +123,8 @@ static void test_options(void)
 	OPTION_REFUSED(options.beta1 = 1, "beta1");
 	OPTION_REFUSED(options.beta2 = NAN, "beta2");
 	OPTION_REFUSED(options.eps = 0, "eps");
+	OPTION_REFUSED(options.clip_norm = -1, "clip_norm");
+	OPTION_REFUSED(options.clip_norm = NAN, "clip_norm");
 	OPTION_REFUSED(options.adamw_lr_ratio = -1, "adamw_lr_ratio");
 	OPTION_REFUSED(options.momentum_kind = (muon_momentum_kind)5, "momentum");
 	OPTION_REFUSED(options.ns_form = (muon_ns_form)9, "form");
