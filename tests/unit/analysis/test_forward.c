@@ -7,7 +7,6 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -552,22 +551,6 @@ static void test_bad_tokens(void)
 
 /* ---- memory -------------------------------------------------------------------------------- */
 
-typedef struct failing {
-	long left; /* allocations until they fail */
-} failing;
-
-static void *failing_resize(void *state, void *block, size_t bytes)
-{
-	failing *f = state;
-	return --f->left < 0 ? NULL : realloc(block, bytes);
-}
-
-static void failing_release(void *state, void *block)
-{
-	(void)state;
-	free(block);
-}
-
 static int load_and_run(mspec_checkpoint *checkpoint, const char *token_path)
 {
 	mspec_model *model = NULL;
@@ -600,11 +583,11 @@ static void test_exhausted_memory(void)
 	model_file_write(path, &file);
 	scratch_write(token_path, "1 2 3 4 5", 9);
 	mspec_checkpoint *checkpoint = scratch_open(path);
-	failing f;
-	const muon_allocator allocator = {failing_resize, failing_release, &f};
+	int left;
+	const muon_allocator allocator = unit_failing_allocator(&left);
 	int code = MUON_E_MEMORY;
-	for (long k = 0; k < 5000 && code; k++) {
-		f.left = k;
+	for (int k = 0; k < 5000 && code; k++) {
+		left = k;
 		muon_set_allocator(&allocator);
 		code = load_and_run(checkpoint, token_path);
 		muon_set_allocator(NULL);

@@ -641,18 +641,6 @@ static void test_place(void)
 
 /* ---- memory ------------------------------------------------------------------------------- */
 
-static void *failing_resize(void *state, void *block, size_t bytes)
-{
-	long *left = state;
-	return --*left < 0 ? NULL : realloc(block, bytes);
-}
-
-static void failing_release(void *state, void *block)
-{
-	(void)state;
-	free(block);
-}
-
 /* The k-th allocation fails and all after it: out of memory, or bad rows and a store that can't be
  * written; never a wrong number. */
 static void test_memory(void)
@@ -661,10 +649,10 @@ static void test_memory(void)
 	char store[512];
 	snprintf(store, sizeof store, "%s", scratch_path("memory.spectra.h5"));
 	mspec_track *fresh = track_with(run, NULL);
-	long left = 0;
-	const muon_allocator allocator = {failing_resize, failing_release, &left};
+	int left = 0;
+	const muon_allocator allocator = unit_failing_allocator(&left);
 	bool ended = false;
-	for (long k = 1; k < 100000 && !ended; k += 1 + k / 12) {
+	for (int k = 1; k < 100000 && !ended; k += 1 + k / 12) {
 		muon_error err = {0};
 		mspec_track *t = NULL;
 		unlink(store);

@@ -239,21 +239,10 @@ static void test_bootstrap(void)
 	                MUON_E_ARGUMENT);
 }
 
-static void *no_memory(void *state, void *block, size_t bytes)
-{
-	(void)state, (void)block, (void)bytes;
-	return NULL;
-}
-
-static void free_nothing(void *state, void *block)
-{
-	(void)state;
-	free(block);
-}
-
 static void test_bootstrap_memory(void)
 {
-	const muon_allocator none = {no_memory, free_nothing, NULL};
+	int left = 0;
+	const muon_allocator none = unit_failing_allocator(&left);
 	const double two[] = {0, 1};
 	muon_interval mean;
 	muon_set_allocator(&none);

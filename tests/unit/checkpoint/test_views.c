@@ -1,3 +1,4 @@
+#include "unit/allocations.h"
 #include "unit/checkpoint/fake.h"
 #include "unit/checkpoint/scratch.h"
 #include "unit/unit.h"
@@ -510,26 +511,6 @@ static void test_ownership(void)
 	mspec_views_destroy(&v);
 }
 
-typedef struct counter {
-	int until_failure, blocks;
-} counter;
-
-static void *counted_resize(void *state, void *block, size_t bytes)
-{
-	counter *c = state;
-	if (!c->until_failure)
-		return NULL;
-	c->until_failure--;
-	c->blocks += !block;
-	return realloc(block, bytes);
-}
-
-static void counted_release(void *state, void *block)
-{
-	((counter *)state)->blocks -= !!block;
-	free(block);
-}
-
 static void test_out_of_memory(void)
 {
 	mspec_checkpoint *c = fake_checkpoint("pytorch");
@@ -540,14 +521,14 @@ static void test_out_of_memory(void)
 		fake_add(c, name, 2, 4, 4, 0, 0);
 		fake_add(c, "norm", 4, 0, 0, 0, 0);
 	}
-	counter count = {0};
-	const muon_allocator allocator = {counted_resize, counted_release, &count};
+	allocations count = {.left = 0};
+	const muon_allocator allocator = allocations_counted(&count);
 	muon_set_allocator(&allocator);
 	int code = MUON_E_MEMORY, failures = 0;
 	for (int k = 0; code && k < 1000; k++) {
 		mspec_views v;
 		muon_error err = {0};
-		count.until_failure = k;
+		count.left = k;
 		code = mspec_views_create(&v, c, NULL, &err);
 		if (code) {
 			CU_ASSERT_EQUAL(code, MUON_E_MEMORY);

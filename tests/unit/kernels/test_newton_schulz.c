@@ -1,3 +1,4 @@
+#include "unit/allocations.h"
 #include "unit/kernels/matrix.h"
 
 #include "base/pool.h"
@@ -5,7 +6,6 @@
 
 #include <float.h>
 #include <pthread.h>
-#include <stdlib.h>
 
 /* ---- helpers -------------------------------------------------------------------------------- */
 
@@ -689,26 +689,10 @@ static void test_every_table_has_plans(void)
 		}
 }
 
-/* An allocator that counts, and fails from some call on. */
-static int allocations, allocations_left;
-
-static void *counted_resize(void *state, void *block, size_t bytes)
-{
-	(void)state;
-	allocations++;
-	return allocations_left-- > 0 ? realloc(block, bytes) : NULL;
-}
-
-static void plain_release(void *state, void *block)
-{
-	(void)state;
-	free(block);
-}
-
-static const muon_allocator counted = {counted_resize, plain_release, NULL};
-
 static void test_allocations(void)
 {
+	allocations counts = ALLOCATIONS_INIT;
+	const muon_allocator counted = allocations_counted(&counts);
 	static const muon_arithmetic all[] = {MUON_ARITHMETIC_F32, MUON_ARITHMETIC_ONEDNN_F32};
 	const muon_coefficients c = named("jordan", 5);
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
@@ -718,7 +702,7 @@ static void test_allocations(void)
 		int needed = 0, code;
 		muon_set_allocator(&counted);
 		do {
-			allocations_left = needed++;
+			counts.left = needed++;
 			code = muon_ns_plan_create_with(&plan, 210, 300, &c, all[i], MUON_NS_AUTO);
 			if (code) {
 				CU_ASSERT_EQUAL(code, MUON_E_MEMORY);
@@ -734,10 +718,10 @@ static void test_allocations(void)
 			muon_ns_plan_set_threads(plan, threads);
 			void *workspace = muon_alloc_aligned(muon_ns_workspace(plan), 1);
 			muon_set_allocator(&counted);
-			allocations = 0;
+			counts.calls = 0;
 			CU_ASSERT_EQUAL(
 			    muon_newton_schulz(plan, stored, 300, stored, 300, workspace), 0);
-			CU_ASSERT_EQUAL(allocations, 0);
+			CU_ASSERT_EQUAL(counts.calls, 0);
 			muon_set_allocator(NULL);
 			muon_free_aligned(workspace);
 		}

@@ -1,34 +1,12 @@
 /* Allocations: counted, failing one by one, and none in a step. */
+#include "unit/allocations.h"
 #include "unit/dist/thread_ranks.h"
 #include "unit/optim/optim_fixture.h"
 
-#include <stdatomic.h>
-#include <stdlib.h>
-
-typedef struct counts {
-	atomic_int left, calls;
-	atomic_size_t largest;
-} counts;
-
-static void *counted_resize(void *state, void *block, size_t bytes)
-{
-	counts *c = state;
-	c->calls++;
-	if (bytes > c->largest)
-		c->largest = bytes;
-	return c->left-- > 0 ? realloc(block, bytes) : NULL;
-}
-
-static void plain_release(void *state, void *block)
-{
-	(void)state;
-	free(block);
-}
-
 static void test_failing(void)
 {
-	counts c = {.left = 0};
-	const muon_allocator allocator = {counted_resize, plain_release, &c};
+	allocations c = {.left = 0};
+	const muon_allocator allocator = allocations_counted(&c);
 	muon_options options = MUON_OPTIONS_INIT;
 	options.statistics = MUON_STATISTICS_ORTHOGONALITY | MUON_STATISTICS_REACH;
 	optim_fixture f;
@@ -56,8 +34,8 @@ static void test_failing(void)
 /* What can't be allocated later leaves the optimizer as it was. */
 static void test_failing_later(void)
 {
-	counts c = {.left = 0};
-	const muon_allocator allocator = {counted_resize, plain_release, &c};
+	allocations c = {.left = 0};
+	const muon_allocator allocator = allocations_counted(&c);
 	const muon_options options = MUON_OPTIONS_INIT;
 	optim_fixture f;
 	saved_state before = {.fail_at = -1}, after = before;
@@ -86,8 +64,8 @@ static void test_failing_later(void)
 
 static void count_in_steps(int threads, unsigned statistics)
 {
-	counts c = {.left = 1000};
-	const muon_allocator allocator = {counted_resize, plain_release, &c};
+	allocations c = ALLOCATIONS_INIT;
+	const muon_allocator allocator = allocations_counted(&c);
 	muon_options options = MUON_OPTIONS_INIT;
 	options.threads = threads;
 	options.statistics = statistics;
@@ -163,8 +141,8 @@ static void end_fixtures(ranks *r)
 
 static void test_none_in_distributed_steps(void)
 {
-	counts c = {.left = 100000};
-	const muon_allocator allocator = {counted_resize, plain_release, &c};
+	allocations c = ALLOCATIONS_INIT;
+	const muon_allocator allocator = allocations_counted(&c);
 	ranks r = {.calls = &c.calls};
 	start_fixtures(&r);
 	muon_set_allocator(&allocator);
@@ -177,8 +155,8 @@ static void test_none_in_distributed_steps(void)
 /* Whichever rank is out of memory, all leave creation with an error, and none waits for ever. */
 static void test_failing_ranks(void)
 {
-	counts c = {.left = 0};
-	const muon_allocator allocator = {counted_resize, plain_release, &c};
+	allocations c = {.left = 0};
+	const muon_allocator allocator = allocations_counted(&c);
 	ranks r = {.calls = &c.calls, .only_create = true};
 	int done = 0;
 	start_fixtures(&r);
@@ -200,8 +178,8 @@ static void test_failing_ranks(void)
 /* Largest block that an optimizer over `count` equal matrices asks for, beside its state. */
 static size_t room_for(int64_t experts)
 {
-	counts c = {.left = 100000};
-	const muon_allocator allocator = {counted_resize, plain_release, &c};
+	allocations c = ALLOCATIONS_INIT;
+	const muon_allocator allocator = allocations_counted(&c);
 	muon_options options = MUON_OPTIONS_INIT;
 	options.threads = 2;
 	optim_fixture f;
