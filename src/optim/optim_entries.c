@@ -86,6 +86,27 @@ void muon_optim_store(muon_dtype type, const double *x, size_t count, void *to)
 		store_bf16(x, count, to);
 }
 
+void muon_optim_copy_masters(muon_optimizer *o, muon_optim_way way)
+{
+	double x[MUON_OPTIM_CHUNK];
+	const bool is_out = way == MUON_OPTIM_TO_VALUES;
+	for (size_t i = 0; i < o->piece_count; i++) {
+		const muon_optim_piece *piece = &o->pieces[i];
+		const muon_parameter *p = &o->parameters[piece->parameter].given;
+		if (p->dtype != MUON_BF16)
+			continue;
+		for (int64_t at = piece->begin; at < piece->end; at += MUON_OPTIM_CHUNK) {
+			const size_t count = muon_optim_chunk(at, piece->end);
+			void *master = muon_optim_state(o, piece, MUON_OPTIM_MASTER, at);
+			void *values = (uint16_t *)p->values + at;
+			muon_convert_f64(is_out ? MUON_F32 : MUON_BF16, is_out ? master : values,
+					 count, x);
+			muon_optim_store(is_out ? MUON_BF16 : MUON_F32, x, count,
+					 is_out ? values : master);
+		}
+	}
+}
+
 SIMD_CLONES
 bool muon_optim_is_finite(const double *x, size_t count)
 {

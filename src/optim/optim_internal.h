@@ -259,7 +259,8 @@ double muon_optim_factor(const muon_optimizer *o, int64_t rows, int64_t cols);
 /* parameter_statistics.c: those of spans and blocks as those of whole parameters */
 int muon_optim_gather_statistics(muon_optimizer *o, muon_error *err);
 
-/* state.c: bf16 values of own entries from their masters */
-void muon_optim_set_values(muon_optimizer *o);
+/* optim_entries.c: bf16 values of own entries and their masters, the one from the other */
+typedef enum muon_optim_way { MUON_OPTIM_TO_VALUES, MUON_OPTIM_FROM_VALUES } muon_optim_way;
+void muon_optim_copy_masters(muon_optimizer *o, muon_optim_way way);
 
 #endif

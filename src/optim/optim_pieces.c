@@ -154,23 +154,6 @@ static void find_pieces(const muon_optimizer *o, muon_optim_block *b)
 	b->is_cut = own < b->rows * b->cols;
 }
 
-static void fill_masters(muon_optimizer *o)
-{
-	double x[MUON_OPTIM_CHUNK];
-	for (size_t i = 0; i < o->piece_count; i++) {
-		const muon_optim_piece *piece = &o->pieces[i];
-		const muon_parameter *p = &o->parameters[piece->parameter].given;
-		if (p->dtype != MUON_BF16)
-			continue;
-		for (int64_t at = piece->begin; at < piece->end; at += MUON_OPTIM_CHUNK) {
-			const size_t count = muon_optim_chunk(at, piece->end);
-			muon_convert_f64(MUON_BF16, (uint16_t *)p->values + at, count, x);
-			muon_optim_store(MUON_F32, x, count,
-					 muon_optim_state(o, piece, MUON_OPTIM_MASTER, at));
-		}
-	}
-}
-
 static bool allocate_lists(muon_optimizer *o)
 {
 	o->pieces = muon_alloc(o->piece_count, sizeof *o->pieces);
@@ -203,6 +186,6 @@ int muon_optim_make_pieces(muon_optimizer *o, muon_error *err)
 				 o->state_size);
 	for (size_t i = 0; i < o->block_count; i++)
 		find_pieces(o, &o->blocks[i]);
-	fill_masters(o);
+	muon_optim_copy_masters(o, MUON_OPTIM_FROM_VALUES);
 	return MUON_OK;
 }

@@ -76,6 +76,7 @@ int muon_optimizer_step(muon_optimizer *o, double lr, muon_error *err)
 	o->measured = o->options.statistics;
 	o->has_statistics = true;
 	code = muon_optim_gather_statistics(o, err);
+	o->is_broken = code != MUON_OK; /* a caller who repeats the step would take it twice */
 	o->seconds.total = muon_seconds() - begin;
 	return code;
 }

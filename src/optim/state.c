@@ -165,23 +165,6 @@ static int load_all(muon_optimizer *o, loading *l, muon_error *err)
 	return code;
 }
 
-void muon_optim_set_values(muon_optimizer *o)
-{
-	double x[MUON_OPTIM_CHUNK];
-	for (size_t i = 0; i < o->piece_count; i++) {
-		const muon_optim_piece *piece = &o->pieces[i];
-		const muon_optim_parameter *p = &o->parameters[piece->parameter];
-		if (p->given.dtype != MUON_BF16)
-			continue;
-		for (int64_t at = piece->begin; at < piece->end; at += MUON_OPTIM_CHUNK) {
-			const size_t count = muon_optim_chunk(at, piece->end);
-			void *master = muon_optim_state(o, piece, MUON_OPTIM_MASTER, at);
-			muon_convert_f64(MUON_F32, master, count, x);
-			muon_optim_store(MUON_BF16, x, count, (uint16_t *)p->given.values + at);
-		}
-	}
-}
-
 static int can_load(const muon_optimizer *o, muon_state_fn get, int64_t steps, muon_error *err)
 {
 	if (steps < 0)
@@ -211,7 +194,7 @@ int muon_optimizer_load(muon_optimizer *o, muon_state_fn get, void *context, int
 	o->state = l.staged;
 	o->steps = steps;
 	o->has_statistics = false;
-	muon_optim_set_values(o);
+	muon_optim_copy_masters(o, MUON_OPTIM_TO_VALUES);
 	code = muon_optim_all_gather(o, err);
 	o->is_broken = code != MUON_OK;
 	return code;
