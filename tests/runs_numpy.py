@@ -5,6 +5,7 @@ usage: runs_numpy.py MUONSPEC"""
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -371,6 +372,34 @@ def check_watch(scratch, run):
     check(seen == ["10", "20", "40"], "every step once: %s" % seen)
 
 
+def check_crashes(scratch, truth):
+    """A file on which libhdf5 crashes is set aside, whichever call it is in, and costs no result."""
+    hostile = [os.path.join(os.environ.get("MUONSPEC_TEST_DATA", ""), "odd/cve", name)
+               for name in ("cve-2018-13871.h5", "cve-2019-9152.h5")]
+    if not all(map(os.path.exists, hostile)):
+        print("runs_numpy: no test data, crashes of libhdf5 are not tested")
+        return
+    folder = scratch + "/hostile"
+    shutil.copytree(scratch + "/a", folder)
+    for i, path in enumerate(hostile):
+        shutil.copy(path, "%s/step-%d.h5" % (folder, 25 + i))
+    out, messages = track(folder, "--no-store")
+    report = json.loads(out)
+    aside = {os.path.basename(s["path"]): s["reason"] for s in report["set_aside"]}
+    check(list(aside) == ["step-25.h5", "step-26.h5"], "both are set aside: %s" % aside)
+    check(all("the library that reads it crashed" in reason for reason in aside.values()),
+          "and why: %s" % aside)
+    check(report["series"] == json.loads(truth)["series"], "the others are tracked")
+    strict = subprocess.run([MUONSPEC, "track", "--strict", "--no-store", folder],
+                            capture_output=True, text=True)
+    check(strict.returncode == 3 and strict.stderr.count("\n") == 1 and
+          "step-25.h5: malformed" in strict.stderr, "strictly: %s" % strict.stderr)
+    for verb in (["compare", scratch + "/a"], ["risk", "-q"]):
+        run = subprocess.run([MUONSPEC, *verb, "--format", "json", folder], capture_output=True,
+                             text=True)
+        check(run.returncode == 0, "%s: %s" % (verb[0], run.stderr))
+
+
 def main():
     with tempfile.TemporaryDirectory() as scratch:
         runs = [make_run(scratch + "/a", 1), make_run(scratch + "/b", 2, 1.5)]
@@ -384,6 +413,7 @@ def main():
             "the same with one thread")
         check_kills(scratch + "/a", scratch, truth)
         check_two_at_once(scratch + "/a", scratch, truth)
+        check_crashes(scratch, truth)
         check_watch(scratch, runs[0])
         check_forward(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..",
                                    "notebooks-data", "weight-decay", "checkpoints", "muon-none"),

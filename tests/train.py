@@ -395,6 +395,26 @@ def test_errors():
     check(result.returncode == 3 and "standard output" in result.stderr, "a summary that gets lost")
 
 
+def test_hostile_files():
+    """libhdf5 crashes on them, muontrain doesn't."""
+    data = os.path.join(os.environ.get("MUONSPEC_TEST_DATA", ""), "odd/cve")
+    if not os.path.isdir(data):
+        print("train: no test data, crashes of libhdf5 are not tested")
+        return
+    why = "malformed: the library that reads it crashed"
+    for name in ("cve-2018-13871.h5", "cve-2019-9152.h5"):
+        refuse(3, why, "--corpus", "text", "--init-from", f"{data}/{name}", "--out", "e")
+        folder = "hostile-" + name[:-3]
+        os.mkdir(folder)
+        shutil.copy(f"{data}/{name}", f"{folder}/step-000007.h5")
+        refuse(3, why, "--resume", "--out", folder)
+    check(not os.path.exists("e"), "nothing is made")
+    if shutil.which("mpirun") and not train("--version", mpi=1).returncode:
+        result = train("--corpus", "text", "--init-from", f"{data}/{name}", "--out", "e", mpi=2)
+        check(result.returncode == 3 and result.stderr.count(why) == 1,
+              f"ranks, once: {result.returncode} {result.stderr!r}")
+
+
 def test_help():
     result = train("--help")
     check(result.returncode == 0 and "held_out_loss" in result.stdout, "help")
@@ -405,7 +425,7 @@ def test_help():
 def main():
     tests = (test_help, test_threads, test_sigkill, test_signals, test_variants, test_clip_norm,
              test_ranks, test_learns, test_checkpoints, test_micro_batches, test_qk_clip, test_moe,
-             test_fine_tuning, test_errors)
+             test_fine_tuning, test_errors, test_hostile_files)
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory) as scratch:
         os.chdir(scratch)

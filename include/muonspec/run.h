@@ -22,6 +22,10 @@ typedef struct mspec_run_options {
 	bool strict;              /* a matrix that is not ok, or a file that can't be read, is an error */
 	mspec_change_method changes;
 	int align;                /* leading singular vectors to compare; 0: none */
+	/* Called for each file before it is opened: why it is to be set aside unread (escaped, and in
+	 * being until the run is closed); NULL: it is not. May be NULL. */
+	const char *(*refuses)(void *state, const char *path);
+	void *refuses_state;
 	/* Called with checkpoints done, of how many, and what is being done; false stops with
 	 * MUON_E_INTERNAL. May be NULL. */
 	bool (*progress)(void *state, double done, double total, const char *what);

@@ -109,15 +109,22 @@ static int describe(gathering *g, candidate *c, const char *key)
 	return code ? muon_fail(g->err, code, c->path, "%s", muon_error_text(code)) : MUON_OK;
 }
 
+static int look_at(gathering *g, candidate *c, muon_error *reason)
+{
+	const mspec_run_options *o = &g->memory->options;
+	const char *refusal = o->refuses ? o->refuses(o->refuses_state, c->path) : NULL;
+	if (stat(c->path, &c->state))
+		return muon_fail(reason, MUON_E_OPEN, NULL, "is gone");
+	if (refusal)
+		return muon_fail(reason, MUON_E_FORMAT, NULL, "%s", refusal);
+	return mspec_hash_checkpoint(&c->hash, c->path, reason);
+}
+
 static int examine(gathering *g, candidate *c)
 {
-	char key[MSPEC_HASH_DIGITS + 20];
+	char key[MSPEC_HASH_DIGITS + sizeof g->settings + 1];
 	muon_error reason = {0};
-	int code = stat(c->path, &c->state) ? MUON_E_OPEN : MUON_OK;
-	if (code)
-		muon_fail(&reason, code, NULL, "is gone");
-	else
-		code = mspec_hash_checkpoint(&c->hash, c->path, &reason);
+	int code = look_at(g, c, &reason);
 	if (code == MUON_E_MEMORY || (code && g->memory->options.strict))
 		return muon_fail(g->err, code, c->path, "%s", reason.message);
 	if (code) {

@@ -26,6 +26,7 @@ mspec_run_options run_options(const tool_options *options, progress_line *line)
 	                                    .include_optimizer = options->include_optimizer,
 	                                    .groups_file = options->groups_file},
 	                           .open = {.watch = watch_reading},
+	                           .refuses = refuses_reading,
 	                           .step_regex = options->step_regex,
 	                           .svd = (muon_svd_method)options->svd,
 	                           .threads = (int)options->threads,

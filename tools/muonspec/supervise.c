@@ -1,6 +1,7 @@
 #define _GNU_SOURCE /* MAP_ANONYMOUS */
 #include "supervise.h"
 
+#include "common/crash.h"
 #include "common/messages.h"
 
 #include "base/clock.h"
@@ -9,21 +10,32 @@
 #include "base/text.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+enum { WHAT = 400, MOST_REFUSED = 16 };
+
+/* A file of a run during whose reading a child has died. */
+typedef struct refused_reading {
+	char what[WHAT];
+	char why[CRASH_TEXT];
+	struct stat file; /* as it was when the next child first asked; zeros before */
+} refused_reading;
 
 /* What the child tells the parent, in memory that both see. */
 typedef struct watch_page {
 	_Atomic unsigned long reading; /* counts begun and ended readings; odd: one is under way */
-	char what[400]; /* escaped; may be read half-written, so always NUL-terminated */
+	char what[WHAT]; /* escaped; may be read half-written, so always NUL-terminated */
+	/* the parent tells the next child, whose verb goes on without them if it ever asks */
+	refused_reading refused[MOST_REFUSED];
+	size_t refused_count;
+	_Atomic bool asks;
 } watch_page;
 
 static watch_page *page;
@@ -38,6 +50,55 @@ void watch_reading(void *state, const char *what)
 		muon_escape(page->what, sizeof page->what - 1, what);
 	if (busy != (what != NULL)) /* a new name inside one reading does not restart its time */
 		page->reading++;
+}
+
+/* A file that was half-written may be whole now. */
+static bool is_unchanged(refused_reading *r, const char *path)
+{
+	struct stat now;
+	if (stat(path, &now))
+		return true;
+	if (!r->file.st_ino)
+		r->file = now;
+	return now.st_ino == r->file.st_ino && now.st_size == r->file.st_size &&
+	       now.st_mtim.tv_sec == r->file.st_mtim.tv_sec &&
+	       now.st_mtim.tv_nsec == r->file.st_mtim.tv_nsec;
+}
+
+const char *refuses_reading(void *state, const char *path)
+{
+	char shown[WHAT];
+	(void)state;
+	if (!page)
+		return NULL;
+	page->asks = true;
+	size_t length = strlen(muon_escape(shown, sizeof shown - 1, path));
+	if (length >= sizeof shown - 2) /* cut off: it may be another */
+		return NULL;
+	for (size_t i = 0; i < page->refused_count; i++) {
+		refused_reading *r = &page->refused[i];
+		bool same = !strncmp(r->what, shown, length) &&
+		            (r->what[length] == ':' || !r->what[length]);
+		if (same && is_unchanged(r, path))
+			return r->why;
+	}
+	return NULL;
+}
+
+/* Let the next child go on without what this one died of? */
+static bool refuse_reading(const char *why)
+{
+	if (!page->asks || page->reading % 2 == 0 || page->refused_count == MOST_REFUSED)
+		return false;
+	for (size_t i = 0; i < page->refused_count; i++)
+		if (!strcmp(page->refused[i].what, page->what))
+			return false; /* to no avail */
+	refused_reading *r = &page->refused[page->refused_count++];
+	memcpy(r->what, page->what, sizeof r->what);
+	snprintf(r->why, sizeof r->why, "%s", why);
+	page->reading = 0;
+	*page->what = 0;
+	return true;
 }
 
 static int report(const verb_spec *verb, const muon_error *err, int code)
@@ -65,29 +126,12 @@ int run_verb(const verb_spec *verb, const tool_options *options)
 	return flushed && code >= 0 ? flushed : status;
 }
 
-/* libhdf5 and the C library print to standard error when they break; our own line is enough. */
-static void silence_standard_error(void)
-{
-	int copy = dup(STDERR_FILENO), null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	FILE *file = copy >= 0 && null >= 0 ? fdopen(copy, "w") : NULL;
-	if (file) {
-		setvbuf(file, NULL, _IOLBF, 1024);
-		set_messages(file);
-		dup2(null, STDERR_FILENO);
-	}
-	if (null >= 0)
-		close(null);
-	setenv("LIBC_FATAL_STDERR_", "1", 1); /* not to the terminal either */
-}
-
 static _Noreturn void be_child(const verb_spec *verb, const tool_options *options, pid_t parent)
 {
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent) /* it died before prctl */
-		_exit(muon_exit_status(MUON_E_INTERNAL));
-	setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+	if (page->refused_count && isatty(STDERR_FILENO)) /* over an earlier child's progress line */
+		fputs("\r\033[K", stderr);
+	child_of_unknown_files(parent);
 	signal(SIGXFSZ, SIG_IGN); /* writing fails instead, and says so */
-	silence_standard_error();
 	int status = run_verb(verb, options);
 	fflush(messages());
 	_exit(status); /* without exit handlers: libhdf5's may crash after a bad file */
@@ -105,12 +149,6 @@ static void print_place(const verb_spec *verb, const tool_options *options)
 		fprintf(stderr, "%s: ", page->what);
 }
 
-static bool is_crash(int signal)
-{
-	return signal == SIGSEGV || signal == SIGBUS || signal == SIGABRT || signal == SIGFPE ||
-	       signal == SIGILL || signal == SIGTRAP || signal == SIGSYS;
-}
-
 static int explain_death(const verb_spec *verb, const tool_options *options, int signal)
 {
 	print_place(verb, options);
@@ -120,8 +158,8 @@ static int explain_death(const verb_spec *verb, const tool_options *options, int
 		return muon_exit_status(MUON_E_MEMORY);
 	}
 	if (is_crash(signal) && *page->what) { /* harm may show only after the reading that did it */
-		fprintf(stderr, "malformed: the library that reads it crashed (%s)\n",
-		        strsignal(signal));
+		char why[CRASH_TEXT];
+		fprintf(stderr, "%s\n", explain_crash(why, signal));
 		return muon_exit_status(MUON_E_FORMAT);
 	}
 	fprintf(stderr, is_crash(signal) ? "internal error: %s; please report it\n" : "ended: %s\n",
@@ -178,10 +216,14 @@ static bool reads_too_long(reading_clock *clock, double limit)
 	return clock->seconds > limit;
 }
 
+enum { TRY_AGAIN = -1 };
+
+/* The exit status of the program, or TRY_AGAIN. */
 static int wait_for(pid_t child, const verb_spec *verb, const tool_options *options,
                     const sigset_t *signals)
 {
 	reading_clock clock = {.last = muon_seconds()};
+	char why[CRASH_TEXT];
 	for (;;) {
 		int status;
 		pid_t ended = waitpid(child, &status, WNOHANG);
@@ -199,14 +241,20 @@ static int wait_for(pid_t child, const verb_spec *verb, const tool_options *opti
 		if (ended == child && WIFSIGNALED(status)) {
 			int signal = WTERMSIG(status);
 			clean_up(options, child);
+			if (is_crash(signal) && refuse_reading(explain_crash(why, signal)))
+				return TRY_AGAIN;
 			return sigismember(signals, signal) ? end_by_signal(signal, signals)
 			                                    : explain_death(verb, options, signal);
 		}
 		if (reads_too_long(&clock, options->open_timeout)) {
 			stop_child(child, options);
+			snprintf(why, sizeof why,
+			         "not read within %g seconds; malformed, or raise --open-timeout",
+			         options->open_timeout);
+			if (refuse_reading(why))
+				return TRY_AGAIN;
 			print_place(verb, options);
-			fprintf(stderr, "not read within %g seconds; malformed, or raise --open-timeout\n",
-			        options->open_timeout);
+			fprintf(stderr, "%s\n", why);
 			return muon_exit_status(MUON_E_TIMEOUT);
 		}
 		int signal = sigtimedwait(signals, NULL, &(struct timespec){0, 200000000});
@@ -240,11 +288,18 @@ int supervise(const verb_spec *verb, const tool_options *options)
 	}
 	sigset_t signals;
 	choose_signals(&signals);
-	pid_t parent = getpid(), child = fork();
-	if (child < 0)
-		return run_verb(verb, options);
-	if (!child)
-		be_child(verb, options, parent);
-	sigprocmask(SIG_BLOCK, &signals, NULL); /* after fork, in which OpenBLAS' handlers may hang */
-	return wait_for(child, verb, options, &signals);
+	int status = TRY_AGAIN;
+	while (status == TRY_AGAIN) {
+		pid_t parent = getpid(), child = fork();
+		if (child < 0)
+			return run_verb(verb, options);
+		if (!child)
+			be_child(verb, options, parent);
+		/* after fork, in which OpenBLAS' handlers may hang */
+		sigprocmask(SIG_BLOCK, &signals, NULL);
+		status = wait_for(child, verb, options, &signals);
+		if (status == TRY_AGAIN)
+			sigprocmask(SIG_UNBLOCK, &signals, NULL);
+	}
+	return status;
 }

@@ -1,5 +1,6 @@
 #include "resume.h"
 #include "trainer.h"
+#include "trial_read.h"
 
 #include "common/messages.h"
 #include "common/program_documents.h"
@@ -28,7 +29,10 @@ static int load_initial(beginning *b, muon_error *err)
 {
 	mspec_checkpoint *checkpoint;
 	mspec_model *model = NULL;
-	int code = mspec_open(&checkpoint, b->options.init_from, NULL, err);
+	int code = trial_read(b->options.init_from, err);
+	if (code)
+		return code;
+	code = mspec_open(&checkpoint, b->options.init_from, NULL, err);
 	if (!code)
 		code = mspec_model_load(&model, &b->parameters, checkpoint, err);
 	if (!code)

@@ -1,6 +1,7 @@
 #include "resume.h"
 
 #include "run_folder.h"
+#include "trial_read.h"
 
 #include "base/memory.h"
 #include "base/text.h"
@@ -51,7 +52,12 @@ static int try_checkpoint(resume_point *point, const char *folder, int64_t step,
 	char *path = folder_checkpoint(folder, step);
 	if (!path)
 		return muon_fail(err, MUON_E_MEMORY, folder, "out of memory");
-	int code = mspec_open(&checkpoint, path, NULL, err);
+	int code = trial_read(path, err);
+	if (code) {
+		muon_free(path);
+		return code;
+	}
+	code = mspec_open(&checkpoint, path, NULL, err);
 	*found = !code && holds_state(checkpoint);
 	if (*found)
 		code = read_point(point, checkpoint, err);
