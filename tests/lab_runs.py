@@ -6,13 +6,16 @@ usage: lab_runs.py MUONLAB [MUONTRAIN]
 
 The stand-in writes a log whose figures are set by the options, so that every result is known."""
 import csv
+import fcntl
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 
 MUONLAB = os.path.abspath(sys.argv[1])
@@ -41,6 +44,12 @@ if lr == 98 and not os.path.exists("mended"):
 if "resume" in o and os.path.exists("other version"):
     sys.stderr.write("muontrain: the run was started with another version\n")
     sys.exit(2)
+if lr == 96 and not os.path.exists("mended"):
+    sys.stderr.write("muontrain: no such file\n\n" + 60 * "-" + "\nmpirun noticed that\n" + 60 * "-" + "\n")
+    sys.exit(3)
+if lr == 95 and not os.path.exists("mended"):
+    print("there is no room for 9 ranks\n" + 60 * "-" + "\n")
+    sys.exit(1)
 if lr == 97 and not os.path.exists("mended"):
     os.kill(os.getpid(), signal.SIGKILL)
 def stop(*_):
@@ -303,7 +312,7 @@ def test_changes(bench):
 
 def test_failures(bench):
     plan = {"experiment": "try", "stages": [
-        {"name": "a", "axes": [{"name": "lr", "values": [98, 97, 1]}]},
+        {"name": "a", "axes": [{"name": "lr", "values": [98, 97, 96, 95, 1]}]},
         {"name": "b", "axes": [{"name": "lr", "values": [98, 1]}],
          "start": {"stage": "a", "match": ["lr"]}}]}
     bench.put(plan)
@@ -312,15 +321,18 @@ def test_failures(bench):
     check(result.returncode == 3, "the exit status is the first failed run's")
     check("a/98: failed: exit status 3: muontrain: no \\x1b[31msuch corpus" in result.stderr and
           "a/97: failed: killed by signal 9" in result.stderr, "failures: %s" % result.stderr)
-    check("b/98: not run" in result.stderr and "3 of 5" not in result.stdout and
-          "2 of 5 runs are done" in result.stdout, "what needs them: %s" % result.stdout)
+    check("b/98: not run" in result.stderr and "2 of 7 runs are done" in result.stdout,
+          "what needs them: %s" % result.stdout)
+    check(rows["a/96"]["message"] == "exit status 3: muontrain: no such file" and
+          rows["a/95"]["message"] == "exit status 1: there is no room for 9 ranks",
+          "what the launcher adds is left out: %s" % rows["a/96"]["message"])
     check(rows["a/98"]["status"] == rows["a/97"]["status"] == "failed" and
           rows["a/1"]["status"] == rows["b/1"]["status"] == "ok", "the others are done")
     bench.touch("mended")
     result = bench.run()
-    check(result.returncode == 0 and "5 of 5 runs are done" in result.stdout,
+    check(result.returncode == 0 and "7 of 7 runs are done" in result.stdout,
           "failed runs are tried again: %s" % result.stderr)
-    check(len(bench.rows()) == 5 and len(bench.calls("a/1")) == 1, "and only those")
+    check(len(bench.rows()) == 7 and len(bench.calls("a/1")) == 1, "and only those")
 
 
 def test_other_version(bench):
@@ -364,6 +376,64 @@ def wait_for(condition, what):
             check(False, what)
             return
         time.sleep(0.02)
+
+
+def start_on_terminal(command, folder):
+    """As an interactive shell does: it leads the terminal's foreground group."""
+    master, slave = pty.openpty()
+
+    def take_terminal():
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    process = subprocess.Popen(command, cwd=folder, stdin=slave, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, preexec_fn=take_terminal)
+    os.close(slave)
+    return process, master
+
+
+def test_ctrl_c(bench):
+    """Ctrl-C reaches muonlab, which ends the trainings in order."""
+    bench.put({"experiment": "try", "stages": [{"name": "a"}]})
+    bench.touch("slow")
+    process, terminal = start_on_terminal(bench.command(), bench.folder)
+    wait_for(lambda: bench.calls("a"), "a training starts")
+    time.sleep(0.2)  # the stand-in sets its handler
+    os.write(terminal, b"\x03")
+    _, errors = process.communicate(timeout=30)
+    os.close(terminal)
+    check(process.returncode == -signal.SIGINT and "0 of 1 runs are done" in errors,
+          "Ctrl-C: %s %s" % (process.returncode, errors))
+    check(os.path.exists(os.path.join(bench.folder, "runs/try/a/step-000100.h5")),
+          "Ctrl-C: the training ends cleanly")
+
+
+def test_background(bench):
+    """A shell without job control starts `muonlab &` with SIGINT ignored: it stays so, and SIGTERM
+    ends it."""
+    bench.put({"experiment": "try", "stages": [{"name": "a"}]})
+    bench.touch("slow")
+    process = subprocess.Popen(bench.command(), cwd=bench.folder, stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    wait_for(lambda: bench.calls("a"), "a training starts")
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    check(process.poll() is None, "in the background: SIGINT is not for it")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    check(process.returncode == -signal.SIGTERM, "in the background: SIGTERM is")
+    check(os.path.exists(os.path.join(bench.folder, "runs/try/a/step-000100.h5")),
+          "in the background: the training ends cleanly")
+
+
+def test_only(bench):
+    """Several globs add up."""
+    bench.put({"experiment": "try", "stages": [
+        {"name": "a", "axes": [{"name": "lr", "values": [1, 2, 3, 4]}]}]})
+    result = bench.run("--only", "a/1", "--only", "*[34]")
+    check(result.returncode == 0 and [r["run"] for r in bench.rows()] == ["a/1", "a/3", "a/4"],
+          "--only twice: %s" % result.stdout)
 
 
 def test_interrupt(bench, how):
@@ -528,6 +598,9 @@ def test_real(bench):
     digests = {row["digest"] for row in rows.values()}
     check(len(digests) == 5 + len(RANKS), "five different models, and one that ranks share")
     check(all(float(r["held_out_loss"]) < 5.5 for r in rows.values()), "they learn")
+    layers = [r for r in bench.rows("spectra") if r["matrix"] == "layer 0"]
+    check(len(layers) == 4 * 3 and all(float(r["recorded_output_rms"]) > 0 for r in layers),
+          "recorded activations: %s" % layers[:1])
     # the run that was interrupted is that of an undisturbed call
     fresh = Bench(os.path.join(bench.folder, "fresh"), plan)
     subprocess.run(command + ["--only", "a/muon-1"], cwd=fresh.folder, capture_output=True)
@@ -540,6 +613,11 @@ def test_real(bench):
               "same steps in %s when interrupted" % name)
     check(bench.fit().returncode == 0, "fit of real runs")
     if RANKS:
+        wrong = Bench(os.path.join(bench.folder, "wrong"), {"experiment": "real", "stages": [
+            {"name": "a", "options": {"ranks": 2, "model": "lama-tiny"}}]})
+        subprocess.run(command, cwd=wrong.folder, capture_output=True)
+        check("unknown model 'lama-tiny'" in wrong.rows()[0]["message"],
+              "what a rank says: %s" % wrong.rows()[0]["message"])
         check(number(bench.rows("fit"), "equal", "all", "runs equal to the first") == 2,
               "one rank and two give the same bits")
 
@@ -560,6 +638,9 @@ def main():
         test_corpora(bench("corpora"))
         for how in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             test_interrupt(bench("interrupt-%d" % how), how)
+        test_ctrl_c(bench("ctrl-c"))
+        test_background(bench("background"))
+        test_only(bench("only"))
         test_bad_plans(bench("plans"))
         test_bad_fits(bench("fits"))
         if os.access(MUONTRAIN, os.X_OK):

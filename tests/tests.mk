@@ -40,7 +40,7 @@ test: test-cli test-numbers test-runs test-gates test-bad-input test-train test-
 test-unit: $(UNIT)
 	@$(UNIT)
 
-test-cli: $(BUILD)/muonspec | $(BUILD)/packages-test
+test-cli: $(BUILD)/muonspec $(BUILD)/muonlab | $(BUILD)/packages-test
 	@tests/cli/run $(BUILD)/muonspec
 
 test-numbers: $(BUILD)/muonspec $(BUILD)/muontrain $(BUILD)/tests/run_model \

@@ -1,6 +1,7 @@
 #include "csv_table.h"
 
-#include "base/output.h"
+#include "output_file.h"
+
 #include "base/text.h"
 
 #include <errno.h>
@@ -8,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { MOST_BYTES = 1 << 28, MOST_COLUMNS = 4096 };
 
@@ -297,30 +297,6 @@ static void add_cell(muon_text *text, const char *cell, bool last)
 	muon_text_add(text, last ? "\n" : ",", 1);
 }
 
-static int write_text(const muon_text *text, const char *path, muon_error *err)
-{
-	char *temporary = muon_output_temporary(path, (long)getpid());
-	if (!temporary)
-		return no_memory(path, err);
-	FILE *file = fopen(temporary, "wb");
-	int code = MUON_OK;
-	if (!file) {
-		code = muon_fail(err, MUON_E_WRITE, path, "%s", strerror(errno));
-	} else {
-		bool whole = fwrite(text->bytes, 1, text->length, file) == text->length;
-		int reason = errno;
-		if (fclose(file) || !whole) {
-			code = muon_fail(err, MUON_E_WRITE, path, "%s",
-			                 strerror(whole ? errno : reason));
-			muon_output_discard(temporary, path);
-		}
-	}
-	if (!code)
-		code = muon_output_commit(temporary, path, err);
-	muon_free(temporary);
-	return code;
-}
-
 int csv_table_write(const csv_table *table, const char *path, muon_error *err)
 {
 	muon_text text = {0};
@@ -331,7 +307,8 @@ int csv_table_write(const csv_table *table, const char *path, muon_error *err)
 			add_cell(&text, i < table->widths[row] ? table->rows[row][i] : "",
 			         i + 1 == table->column_count);
 	muon_text_add(&text, "", 0);
-	int code = text.failed ? no_memory(path, err) : write_text(&text, path, err);
+	int code = text.failed ? no_memory(path, err)
+	                       : output_file_write(path, text.bytes, text.length, err);
 	muon_text_release(&text);
 	return code;
 }

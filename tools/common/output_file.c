@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -105,4 +106,29 @@ int output_file_claim(char **temporary, const char *path, muon_error *err)
 		return muon_fail(err, MUON_E_WRITE, path, "%s", strerror(reason));
 	}
 	return MUON_OK;
+}
+
+static int write_bytes(const char *temporary, const void *bytes, size_t count)
+{
+	FILE *file = fopen(temporary, "wb");
+	if (!file)
+		return errno;
+	int reason = fwrite(bytes, 1, count, file) == count ? 0 : errno;
+	return fclose(file) && !reason ? errno : reason;
+}
+
+int output_file_write(const char *path, const void *bytes, size_t count, muon_error *err)
+{
+	char *temporary = muon_output_temporary(path, (long)getpid());
+	if (!temporary)
+		return muon_fail(err, MUON_E_MEMORY, path, "out of memory");
+	int code, reason = write_bytes(temporary, bytes, count);
+	if (reason) {
+		muon_output_discard(temporary, path);
+		code = muon_fail(err, MUON_E_WRITE, path, "%s", strerror(reason));
+	} else {
+		code = muon_output_commit(temporary, path, err);
+	}
+	muon_free(temporary);
+	return code;
 }

@@ -3,12 +3,15 @@
 
 #include "base/text.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static void set_signals(void)
@@ -65,26 +68,58 @@ int child_start(pid_t *pid, char *const *argv, const char *output, muon_error *e
 	              : MUON_OK; /* what the child left is reaped by the caller's wait */
 }
 
-void child_last_words(char *line, size_t capacity, const char *output)
+long child_output_size(const char *output)
 {
-	enum { TAIL = 2000 };
+	struct stat st;
+	return stat(output, &st) ? 0 : (long)st.st_size;
+}
+
+static bool has_letter(const char *line)
+{
+	while (*line && !isalpha((unsigned char)*line))
+		line++;
+	return *line != 0;
+}
+
+static bool is_said_by(const char *line, const char *who)
+{
+	size_t length = strlen(who);
+	return !strncmp(line, who, length) && line[length] == ':';
+}
+
+/* The text's lines end with '\n'; what is before a '\r' has been drawn over. */
+static const char *choose_line(char *text, const char *who)
+{
+	const char *last = "", *said = NULL;
+	for (char *next, *line = text; line; line = next) {
+		next = strchr(line, '\n');
+		if (next)
+			*next++ = 0;
+		const char *drawn = strrchr(line, '\r');
+		const char *shown = drawn ? drawn + 1 : line;
+		last = has_letter(shown) ? shown : last;
+		said = is_said_by(shown, who) ? shown : said;
+	}
+	return said ? said : last;
+}
+
+void child_last_words(char *line, size_t capacity, const char *output, long from, const char *who)
+{
+	enum { TAIL = 4000 };
 	char tail[TAIL + 1];
 	FILE *file = fopen(output, "rb");
 	*line = 0;
 	if (!file)
 		return;
-	if (fseek(file, -TAIL, SEEK_END))
-		rewind(file);
-	size_t length = fread(tail, 1, TAIL, file);
+	long size = child_output_size(output);
+	size_t length = fseek(file, size - from > TAIL ? size - TAIL : from, SEEK_SET)
+	                    ? 0
+	                    : fread(tail, 1, TAIL, file);
 	fclose(file);
-	while (length && (tail[length - 1] == '\n' || !tail[length - 1]))
-		length--;
+	for (size_t i = 0; i < length; i++) /* NULs would end a line */
+		tail[i] = tail[i] ? tail[i] : ' ';
 	tail[length] = 0;
-	char *start = strrchr(tail, '\n');
-	char *drawn = strrchr(tail, '\r'); /* a progress line before it */
-	start = start ? start + 1 : tail;
-	start = drawn && drawn >= start ? drawn + 1 : start;
-	muon_escape(line, capacity, start);
+	muon_escape(line, capacity, choose_line(tail, who));
 }
 
 void child_signal(pid_t pid, int signal)

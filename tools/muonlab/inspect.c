@@ -220,20 +220,30 @@ static bool add_matrix(csv_table *table, double step, const mspec_row *from,
 	return good;
 }
 
+/* An array with an entry a layer? "activations/matrices/..." are outputs of single ones. */
+static bool is_of_layers(const mspec_tensor *tensor, size_t layers)
+{
+	static const char matrices[] = "activations/matrices/";
+	bool number = tensor->dtype == MUON_F32 || tensor->dtype == MUON_F64;
+	return number && tensor->rank == 1 && tensor->elements <= MOST_LAYERS &&
+	       (!layers || (size_t)tensor->elements == layers) &&
+	       strncmp(tensor->name, matrices, strlen(matrices)) != 0;
+}
+
 /* A recorded array with an entry a layer: "activations/output_rms" is column recorded_output_rms of
  * rows "layer 0", ..., which begin at `first`. */
 static int add_activations(csv_table *table, double step, mspec_checkpoint *checkpoint,
                            size_t index, size_t *first, size_t *layers, muon_error *err)
 {
 	const mspec_tensor *tensor = mspec_tensor_at(checkpoint, index);
-	static const char matrices[] = "activations/matrices/"; /* outputs of single ones */
 	const char *slash = strrchr(tensor->name, '/');
 	char column[100], layer[32];
-	float values[MOST_LAYERS];
-	if (!strncmp(tensor->name, matrices, strlen(matrices)) || tensor->rank != 1 || tensor->dtype != MUON_F32 || tensor->elements > MOST_LAYERS ||
-	    (*layers && (size_t)tensor->elements != *layers))
-		return MUON_OK; /* not of layers */
-	int code = mspec_read(checkpoint, index, 0, tensor->elements, values, err);
+	double stored[MOST_LAYERS], values[MOST_LAYERS];
+	if (!is_of_layers(tensor, *layers))
+		return MUON_OK;
+	int code = mspec_read(checkpoint, index, 0, tensor->elements, stored, err);
+	if (!code)
+		muon_convert_f64(tensor->dtype, stored, (size_t)tensor->elements, values);
 	for (size_t i = 0; i < (size_t)tensor->elements && !code && !*layers; i++) {
 		snprintf(layer, sizeof layer, "layer %zu", i);
 		size_t row = add_row(table, step, layer, "Layer");
@@ -243,7 +253,7 @@ static int add_activations(csv_table *table, double step, mspec_checkpoint *chec
 	*layers = (size_t)tensor->elements;
 	snprintf(column, sizeof column, "recorded_%s", slash ? slash + 1 : tensor->name);
 	for (size_t i = 0; i < *layers && !code; i++)
-		if (!csv_table_set_number(table, *first + i, column, (double)values[i]))
+		if (!csv_table_set_number(table, *first + i, column, values[i]))
 			code = no_memory(err);
 	return code;
 }

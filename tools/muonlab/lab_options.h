@@ -5,7 +5,8 @@
 #include "common/option_table.h"
 
 typedef struct cli_options {
-	const char *out, *runs, *muontrain, *only, *metrics, *steps;
+	const char *out, *runs, *muontrain, *metrics, *steps;
+	text_list only;
 	int64_t jobs; /* 0: one a processor */
 	double scale, level;
 	bool list, report, no_plot, quiet, help, version;

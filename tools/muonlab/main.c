@@ -24,7 +24,8 @@ static const option_row rows[] = {
      "trainings at a time, one thread each (default: one per processor)"},
     {"scale", 0, OPTION_NUMBER, RUN, FIELD(scale), "X",
      "run the plan X times as large, as its `scale` says; results go to scale-X in the folder"},
-    {"only", 0, OPTION_TEXT, RUN, FIELD(only), "GLOB", "only runs whose name matches"},
+    {"only", 0, OPTION_LIST, RUN, FIELD(only), "GLOB",
+     "only runs whose name matches (may be repeated)"},
     {"list", 'l', OPTION_FLAG, RUN, FIELD(list), NULL,
      "list the runs and what is done; run nothing"},
     {"muontrain", 0, OPTION_TEXT, RUN, FIELD(muontrain), "PROGRAM",
@@ -112,6 +113,8 @@ static int run_verb(const verb_row *verb, int argc, char **argv)
 	}
 	if (!code)
 		code = check_arguments(c, options.arguments, options.argument_count, &err);
+	if (code) /* of options no more is said than what is wrong */
+		*err.where = 0;
 	if (!code)
 		code = verb->run(&options, &err);
 	int flushed = flush_results("muonlab");
@@ -135,16 +138,16 @@ static bool print_as_document(const char *option)
 
 static int unknown_verb(const char *word)
 {
-	const char *names[VERBS];
+	const char *names[VERBS], *kind = *word == '-' ? "option" : "verb";
 	char shown[128];
 	for (size_t i = 0; i < VERBS; i++)
 		names[i] = verbs[i].command.verb;
-	const char *near = nearest(word, names, VERBS);
+	const char *near = *word == '-' ? NULL : nearest(word, names, VERBS);
 	muon_escape(shown, sizeof shown, word);
 	if (near)
 		fprintf(stderr, "muonlab: unknown verb '%s'; did you mean '%s'?\n", shown, near);
 	else
-		fprintf(stderr, "muonlab: unknown verb '%s'; see 'muonlab --help'\n", shown);
+		fprintf(stderr, "muonlab: unknown %s '%s'; see 'muonlab --help'\n", kind, shown);
 	return muon_exit_status(MUON_E_USAGE);
 }
 

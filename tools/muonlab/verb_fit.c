@@ -4,8 +4,8 @@
 #include "lab_options.h"
 
 #include "analysis/scaling_law.h"
-#include "base/output.h"
 #include "common/messages.h"
+#include "common/output_file.h"
 #include "common/screen.h"
 
 #include <errno.h>
@@ -104,16 +104,7 @@ static int write_figures(const muon_text *text, const char *folder, muon_error *
 {
 	char path[PATH_ROOM + 20];
 	snprintf(path, sizeof path, "%s/figures.dat", folder);
-	char *temporary = muon_output_temporary(path, (long)getpid());
-	FILE *file = temporary ? fopen(temporary, "wb") : NULL;
-	bool good = file && fwrite(text->bytes, 1, text->length, file) == text->length;
-	good = file && !fclose(file) && good;
-	int code = good ? muon_output_commit(temporary, path, err)
-	                : muon_fail(err, MUON_E_WRITE, path, "%s", strerror(errno));
-	if (!good && temporary)
-		muon_output_discard(temporary, path);
-	muon_free(temporary);
-	return code;
+	return output_file_write(path, text->bytes, text->length, err);
 }
 
 /* plot.gp draws figure.svg out of figures.dat, in its own folder. No gnuplot is no failure. */
@@ -143,7 +134,7 @@ static int draw(const char *folder, muon_error *err)
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	child_last_words(words, sizeof words, log);
+	child_last_words(words, sizeof words, log, 0, "gnuplot");
 	unlink(log);
 	return WIFEXITED(status) && !WEXITSTATUS(status)
 	           ? MUON_OK

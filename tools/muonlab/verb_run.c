@@ -25,6 +25,7 @@
 enum {
 	MOST_JOBS = 64,
 	PATH_ROOM = 4096,
+	LONGEST_PATH = 2000, /* of a folder that is given; others go into it */
 	PATIENCE = 60 /* seconds for children to end */
 };
 
@@ -35,6 +36,7 @@ typedef struct job {
 	int places;
 	double started;
 	const char *folder, *command;
+	long printed; /* bytes of output that were there before its program began */
 	lab_outcome outcome;
 	char words[1200];
 } job;
@@ -62,7 +64,11 @@ typedef struct session {
 
 static bool is_wanted(const session *s, const lab_run *run)
 {
-	return !s->options->only || !fnmatch(s->options->only, run->name, 0);
+	const text_list *only = &s->options->only;
+	for (size_t i = 0; i < only->count; i++)
+		if (!fnmatch(only->items[i], run->name, 0))
+			return true;
+	return !only->count;
 }
 
 /* Is the run's last checkpoint still there? */
@@ -246,6 +252,7 @@ static int start_program(session *s, job *j, char *const *arguments)
 	char output[2 * PATH_ROOM];
 	snprintf(output, sizeof output, "%s/output.txt", j->folder);
 	muon_error err = {0};
+	j->printed = child_output_size(output);
 	int code = child_start(&j->pid, arguments, output, &err);
 	if (!code)
 		return MUON_OK;
@@ -361,7 +368,8 @@ static int follow_up(session *s, job *j, int status)
 	if (WIFEXITED(status) && !WEXITSTATUS(status))
 		return j->inspecting ? end_job(s, j) : start_inspection(s, j);
 	char last[300];
-	child_last_words(last, sizeof last, output);
+	child_last_words(last, sizeof last, output, j->printed,
+	                 j->inspecting ? "muonlab inspect" : "muontrain");
 	if (j->resumed && !j->inspecting && WIFEXITED(status) && WEXITSTATUS(status) == 2)
 		return start_afresh(s, j, last);
 	if (WIFSIGNALED(status))
@@ -484,11 +492,13 @@ static int find_programs(session *s)
 }
 
 /* Where results and runs go. */
-static void choose_folders(session *s)
+static int choose_folders(session *s)
 {
 	const cli_options *o = s->options;
-	const char *slash = strrchr(s->plan.path, '/');
+	const char *slash = strrchr(s->plan.path, '/'), *runs = o->runs ? o->runs : "build/lab";
 	char scale[40] = "";
+	if (strlen(runs) > LONGEST_PATH || strlen(o->out ? o->out : s->plan.path) > LONGEST_PATH)
+		return muon_fail(s->err, MUON_E_USAGE, NULL, "a folder's name is too long");
 	if (o->scale != 1)
 		snprintf(scale, sizeof scale, "/scale-%g", o->scale);
 	if (o->out)
@@ -497,8 +507,8 @@ static void choose_folders(session *s)
 		snprintf(s->folder, sizeof s->folder, "%.*s%s",
 		         slash ? (int)(slash - s->plan.path) : 1, slash ? s->plan.path : ".",
 		         scale);
-	snprintf(s->runs, sizeof s->runs, "%.2000s/%s%s", o->runs ? o->runs : "build/lab",
-	         s->plan.experiment, scale);
+	snprintf(s->runs, sizeof s->runs, "%.2000s/%.1000s%s", runs, s->plan.experiment, scale);
+	return MUON_OK;
 }
 
 static int begin(session *s)
@@ -514,8 +524,9 @@ static int begin(session *s)
 		code = lab_grid_make(&s->grid, &s->plan, s->err);
 	if (code)
 		return code;
-	choose_folders(s);
-	code = lab_store_read(&s->store, s->folder, s->err);
+	code = choose_folders(s);
+	if (!code)
+		code = lab_store_read(&s->store, s->folder, s->err);
 	if (!code)
 		code = find_programs(s);
 	if (!code) {

@@ -1,7 +1,8 @@
 #include "run_folder.h"
 
+#include "common/output_file.h"
+
 #include "base/memory.h"
-#include "base/output.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -117,32 +118,12 @@ void folder_clean(const char *folder)
 	closedir(dir);
 }
 
-static int write_bytes(const char *temporary, const char *path, const void *bytes, size_t count,
-                       muon_error *err)
-{
-	FILE *file = fopen(temporary, "wb");
-	if (!file)
-		return muon_fail(err, MUON_E_WRITE, path, "%s", strerror(errno));
-	bool whole = fwrite(bytes, 1, count, file) == count;
-	int reason = errno;
-	if (fclose(file) && whole) {
-		whole = false;
-		reason = errno;
-	}
-	if (whole)
-		return muon_output_commit(temporary, path, err);
-	muon_output_discard(temporary, path);
-	return muon_fail(err, MUON_E_WRITE, path, "%s", strerror(reason));
-}
-
 int folder_write(const char *folder, const char *name, const void *bytes, size_t count,
                  muon_error *err)
 {
 	char *path = folder_path(folder, name);
-	char *temporary = path ? muon_output_temporary(path, (long)getpid()) : NULL;
-	int code = temporary ? write_bytes(temporary, path, bytes, count, err)
-	                     : muon_fail(err, MUON_E_MEMORY, folder, "out of memory");
-	muon_free(temporary);
+	int code = path ? output_file_write(path, bytes, count, err)
+	                : muon_fail(err, MUON_E_MEMORY, folder, "out of memory");
 	muon_free(path);
 	return code;
 }

@@ -186,10 +186,6 @@ static summary summarize(const trainer *t)
 	return s;
 }
 
-static json_t *number_or_null(double value)
-{
-	return json_number_or_null(value);
-}
 
 static int print_json(const trainer *t, const summary *s, muon_error *err)
 {
@@ -199,18 +195,18 @@ static int print_json(const trainer *t, const summary *s, muon_error *err)
 	    optimizer_name(t), "parameters", (json_int_t)mspec_model_parameter_count(t->model),
 	    "step", (json_int_t)t->step, "steps", (json_int_t)t->options->steps);
 	json_put(object, "tokens", json_integer((json_int_t)s->tokens));
-	json_put(object, "loss", number_or_null(t->row.loss));
-	json_put(object, "held_out_loss", number_or_null(t->held_out_loss));
-	json_put(object, "unigram_entropy", number_or_null(t->corpus.entropy));
-	json_put(object, "tokens_per_second", number_or_null(s->tokens_per_second));
-	json_put(object, "gflops", number_or_null(s->gflops));
+	json_put(object, "loss", json_number_or_null(t->row.loss));
+	json_put(object, "held_out_loss", json_number_or_null(t->held_out_loss));
+	json_put(object, "unigram_entropy", json_number_or_null(t->corpus.entropy));
+	json_put(object, "tokens_per_second", json_number_or_null(s->tokens_per_second));
+	json_put(object, "gflops", json_number_or_null(s->gflops));
 	json_put(object, "sgemm_gflops",
-	         number_or_null(t->sgemm_rate > 0 ? t->sgemm_rate : NAN));
-	json_put(object, "share_of_sgemm", number_or_null(s->share_of_sgemm));
-	json_put(object, "processor_share_of_sgemm", number_or_null(s->processor_share));
-	json_put(object, "optimizer_share", number_or_null(s->optimizer_share));
-	json_put(object, "expert_load_min", number_or_null(s->expert_load_min));
-	json_put(object, "expert_load_max", number_or_null(s->expert_load_max));
+	         json_number_or_null(t->sgemm_rate > 0 ? t->sgemm_rate : NAN));
+	json_put(object, "share_of_sgemm", json_number_or_null(s->share_of_sgemm));
+	json_put(object, "processor_share_of_sgemm", json_number_or_null(s->processor_share));
+	json_put(object, "optimizer_share", json_number_or_null(s->optimizer_share));
+	json_put(object, "expert_load_min", json_number_or_null(s->expert_load_min));
+	json_put(object, "expert_load_max", json_number_or_null(s->expert_load_max));
 	json_put(object, "checkpoint", json_text(s->checkpoint));
 	return json_print(object, false, err);
 }
