@@ -79,8 +79,8 @@ typedef struct muon_allocator {
 } muon_allocator;
 MUON_API void muon_set_allocator(const muon_allocator *allocator);
 
-/* The one in use; never NULL. */
-MUON_API const muon_allocator *muon_get_allocator(void);
+/* A copy of the one in use, to set again later. */
+MUON_API muon_allocator muon_get_allocator(void);
 
 #ifdef __cplusplus
 }

@@ -24,7 +24,7 @@ void muon_set_allocator(const muon_allocator *allocator)
 	hook = allocator ? *allocator : plain;
 }
 
-const muon_allocator *muon_get_allocator(void)
+muon_allocator muon_get_allocator(void)
 {
-	return &hook;
+	return hook;
 }

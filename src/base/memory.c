@@ -13,8 +13,8 @@ void *muon_resize(void *block, size_t count, size_t size)
 	if (size && count > SIZE_MAX / size)
 		return NULL;
 	size_t bytes = count * size;
-	const muon_allocator *hook = muon_get_allocator();
-	return hook->resize(hook->state, block, bytes ? bytes : 1);
+	const muon_allocator hook = muon_get_allocator();
+	return hook.resize(hook.state, block, bytes ? bytes : 1);
 }
 
 void *muon_alloc(size_t count, size_t size)
@@ -27,8 +27,8 @@ void *muon_alloc(size_t count, size_t size)
 
 void muon_free(void *block)
 {
-	const muon_allocator *hook = muon_get_allocator();
-	hook->release(hook->state, block);
+	const muon_allocator hook = muon_get_allocator();
+	hook.release(hook.state, block);
 }
 
 /* Ask for large pages, where the system gives them to those who ask: columns of a large matrix

@@ -48,15 +48,19 @@ static void test_hook(void)
 	int left = 1;
 	const muon_allocator failing = unit_failing_allocator(&left);
 	muon_set_allocator(&failing);
-	CU_ASSERT_PTR_EQUAL(muon_get_allocator()->resize, failing.resize);
-	CU_ASSERT_PTR_EQUAL(muon_get_allocator()->state, &left);
+	const muon_allocator kept = muon_get_allocator();
+	CU_ASSERT_PTR_EQUAL(kept.resize, failing.resize);
+	CU_ASSERT_PTR_EQUAL(kept.state, &left);
 	void *block = muon_alloc(1, 8);
 	CU_ASSERT_PTR_NOT_NULL(block);
 	CU_ASSERT_PTR_NULL(muon_alloc(1, 8));
 	CU_ASSERT_PTR_NULL(muon_alloc_aligned(1, 8));
 	muon_free(block);
 	muon_set_allocator(NULL);
-	CU_ASSERT_PTR_NOT_EQUAL(muon_get_allocator()->resize, failing.resize);
+	CU_ASSERT_PTR_NOT_EQUAL(muon_get_allocator().resize, failing.resize);
+	muon_set_allocator(&kept); /* what was got is not changed by what is set */
+	CU_ASSERT_PTR_EQUAL(muon_get_allocator().state, &left);
+	muon_set_allocator(NULL);
 	block = muon_alloc(1, 8);
 	CU_ASSERT_PTR_NOT_NULL(block);
 	muon_free(block);
