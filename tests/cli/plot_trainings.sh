@@ -33,3 +33,18 @@ run plot zero.csv -o out
 run plot columns.csv -o out
 run plot quote.csv -o out
 run plot runs.csv -i 'mian/*' -o out
+# what spreadsheets write: a byte order mark, carriage returns, a blank line
+printf '\357\273\277compute,loss\r\n1e10,3\r\n1e12,2\r\n\r\n' >sheet.csv
+run plot sheet.csv -o out
+# compute whose ratio is beyond double's range
+printf 'compute,loss\n1e-300,3\n1,2.5\n1e300,2\n' >range.csv
+run plot range.csv -o out --keep-script
+grep -c inf out/scaling-law.dat
+# rows far shorter than the line of names: 1 GB if each had cells for all of it
+awk 'BEGIN {
+	printf "run,status,compute,loss"
+	for (i = 0; i < 4000; i++) printf ",%d", i
+	print "\na,ok,1,3\nb,ok,10,2"
+	for (i = 0; i < 30000; i++) print "c,failed"
+}' >short.csv
+(ulimit -v 500000 && export OPENBLAS_NUM_THREADS=1 && run plot short.csv -o out)

@@ -12,6 +12,9 @@
 
 enum { MOST_BYTES = 1 << 28, MOST_COLUMNS = 4096 };
 
+/* Spreadsheets begin UTF-8 with it. */
+#define BYTE_ORDER_MARK "\xef\xbb\xbf"
+
 static int no_memory(const char *where, muon_error *err)
 {
 	return muon_fail(err, MUON_E_MEMORY, where, "out of memory");
@@ -83,13 +86,16 @@ static bool add_column(csv_table *table, const char *name)
 	return true;
 }
 
-/* Make room for column `at` in a row. */
+/* Make room for column `at` in a row: no more than twice what the row needs, as a file may name
+ * thousands of columns that its rows don't have. */
 static bool widen(csv_table *table, size_t row, size_t at)
 {
 	size_t width = table->widths[row];
 	if (at < width)
 		return true;
-	size_t wanted = at < table->column_count ? table->column_count : at + 1;
+	size_t wanted = 2 * at + 2;
+	if (at < table->column_count && wanted > table->column_count)
+		wanted = table->column_count;
 	const char **cells = muon_arena_alloc(&table->memory, wanted, sizeof *cells);
 	if (!cells)
 		return false;
@@ -230,6 +236,17 @@ static int parse_line(parser *p)
 	return MUON_OK;
 }
 
+/* Where there is one column, a blank line is an empty cell. */
+static bool skip_blank_line(parser *p)
+{
+	size_t length = strspn(p->at, "\r");
+	if (p->table->column_count == 1 || length > 1 || p->at[length] != '\n')
+		return false;
+	p->at += length + 1;
+	p->line++;
+	return true;
+}
+
 /* The file's bytes, NUL-terminated; *bytes stays NULL if there is no such file. */
 static int load(const char *path, char **bytes, size_t *length, muon_error *err)
 {
@@ -272,9 +289,12 @@ int csv_table_read(csv_table *table, const char *path, muon_error *err)
 	*table = (csv_table){0};
 	int code = load(path, &bytes, &length, err);
 	parser p = {table, path, bytes, 1, true, err};
+	if (!code && bytes && !strncmp(bytes, BYTE_ORDER_MARK, strlen(BYTE_ORDER_MARK)))
+		p.at += strlen(BYTE_ORDER_MARK);
 	while (!code && bytes && *p.at) {
-		code = parse_line(&p);
-		p.header = false;
+		if (!skip_blank_line(&p))
+			code = parse_line(&p);
+		p.header = p.header && !table->column_count;
 	}
 	muon_free(bytes);
 	return code;

@@ -17,8 +17,8 @@ typedef struct csv_table {
 	muon_arena memory;
 } csv_table;
 
-/* Read a file after RFC 4180; its first line names the columns. A file that does not exist is an
- * empty table. MUON_E_OPEN, MUON_E_READ, MUON_E_FORMAT with the line, MUON_E_MEMORY. */
+/* Read a file after RFC 4180; its first line names the columns. A byte order mark and blank lines are
+ * skipped. A file that does not exist is an empty table. MUON_E_OPEN, MUON_E_READ, MUON_E_FORMAT with the line, MUON_E_MEMORY. */
 int csv_table_read(csv_table *table, const char *path, muon_error *err);
 /* Write it under a temporary name and rename. */
 int csv_table_write(const csv_table *table, const char *path, muon_error *err);

@@ -152,6 +152,12 @@ static void add_points(figure *f, const law *l, size_t index, int block)
 		figure_quote(&f->script, shown_name(l), 30, false);
 }
 
+/* From the least compute, share 0, to the most, share 1, by the logarithm. */
+static double compute_between(const law_table *t, double share)
+{
+	return exp((1 - share) * log(t->least) + share * log(t->most));
+}
+
 /* The law with its interval, over all the compute that there is. */
 static void add_curve(figure *f, const law_table *t, size_t index, int block)
 {
@@ -159,7 +165,7 @@ static void add_curve(figure *f, const law_table *t, size_t index, int block)
 	const law *l = &t->laws[index];
 	muon_text_format(&f->data, "# law\n");
 	for (int i = 0; i <= STEPS; i++) {
-		double x = t->least * pow(t->most / t->least, i / (double)STEPS);
+		double x = compute_between(t, i / (double)STEPS);
 		muon_interval y = mspec_scaling_law_loss(&l->law, x, LEVEL);
 		bool known = isfinite(y.low) && isfinite(y.high);
 		muon_text_format(&f->data, "%.8g %.8g %.8g %.8g\n", x, y.value,
@@ -188,7 +194,7 @@ static void describe_law(muon_text *words, const law *l)
 static void describe_ratio(muon_text *words, const law_table *t)
 {
 	const law *a = &t->laws[0], *b = &t->laws[1];
-	double middle = sqrt(t->least * t->most);
+	double middle = compute_between(t, 0.5);
 	if (t->law_count != 2 || !a->fitted || !b->fitted)
 		return;
 	if (mspec_compute_ratio(&a->law, &b->law, middle, LEVEL).value > 1) {
