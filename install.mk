@@ -21,7 +21,8 @@ COMPLETIONS = $(foreach t,$(TOOLS),$(BUILD)/documents/$(t).bash $(BUILD)/documen
 $(BUILD)/documents/%.1: packaging/%.1.in $(BUILD)/%
 	@mkdir -p $(@D)
 	$(Q)$(BUILD)/$* --print-manual >$@.tmp
-	$(Q)sed -e '/^@COMMANDS@$$/{r $@.tmp' -e 'd}' -e 's/@VERSION@/$(VERSION)/' $< >$@ && rm $@.tmp
+	$(Q)sed -e '/^@COMMANDS@$$/{r $@.tmp' -e 'd}' -e 's/@VERSION@/$(VERSION)/' $< >$@.whole
+	$(Q)rm $@.tmp && mv $@.whole $@
 
 $(BUILD)/documents/%.bash: $(BUILD)/%
 	@mkdir -p $(@D)
@@ -35,14 +36,15 @@ $(BUILD)/documents/_%: $(BUILD)/%
 documents: $(MANUALS) $(COMPLETIONS)
 
 # ---- installing -----------------------------------------------------------------------------------
-# every file that install makes, without DESTDIR
-INSTALLED = $(addprefix $(BINDIR)/,$(TOOLS)) $(TOOLS:%=$(MANDIR)/man1/%.1) \
-	$(addprefix $(BASHDIR)/,$(TOOLS)) $(addprefix $(ZSHDIR)/_,$(TOOLS)) \
-	$(patsubst include/%,$(INCLUDEDIR)/%,$(HEADERS)) \
-	$(foreach l,$(LIBRARIES),$(addprefix $(LIBDIR)/$(l),.a .so .so.$(SOVERSION) .so.$(VERSION)) \
-		$(LIBDIR)/pkgconfig/$(l).pc)
-
+# in quotes, as both may hold spaces
 to = "$(DESTDIR)$(1)"
+
+# every file that install makes
+INSTALLED = $(foreach t,$(TOOLS),$(call to,$(BINDIR)/$(t)) $(call to,$(MANDIR)/man1/$(t).1) \
+		$(call to,$(BASHDIR)/$(t)) $(call to,$(ZSHDIR)/_$(t))) \
+	$(foreach h,$(HEADERS),$(call to,$(INCLUDEDIR)/$(h:include/%=%))) \
+	$(foreach l,$(LIBRARIES),$(call to,$(LIBDIR)/pkgconfig/$(l).pc) \
+		$(foreach e,a so so.$(SOVERSION) so.$(VERSION),$(call to,$(LIBDIR)/$(l).$(e))))
 
 define install_library
 $(Q)install -m 644 $(BUILD)/$(1).a $(call to,$(LIBDIR))
@@ -65,7 +67,7 @@ endef
 
 .PHONY: install uninstall
 install: all documents
-	$(call say,INST,$(DESTDIR)$(PREFIX))
+	$(call say,INST,$(call to,$(PREFIX)))
 	$(Q)install -d $(call to,$(BINDIR)) $(call to,$(LIBDIR)/pkgconfig) \
 		$(call to,$(INCLUDEDIR)/muon) $(call to,$(INCLUDEDIR)/muonspec) \
 		$(call to,$(MANDIR)/man1) $(call to,$(BASHDIR)) $(call to,$(ZSHDIR))
@@ -78,11 +80,12 @@ install: all documents
 	$(Q)[ -n "$(DESTDIR)" ] || ldconfig 2>/dev/null || true
 
 uninstall:
-	$(Q)rm -f $(foreach f,$(INSTALLED),$(call to,$(f)))
+	$(Q)rm -f $(INSTALLED)
 	$(Q)rmdir $(call to,$(INCLUDEDIR)/muon) $(call to,$(INCLUDEDIR)/muonspec) 2>/dev/null || true
+	$(Q)[ -n "$(DESTDIR)" ] || ldconfig 2>/dev/null || true
 
 # ---- Debian packages ------------------------------------------------------------------------------
-PACKAGES_DEB = debhelper dpkg-dev
+PACKAGES_DEB = build-essential debhelper dpkg-dev
 MAINTAINER ?= The muonspec authors <maintainers@muonspec.invalid>
 
 $(BUILD)/packages-deb: Makefile install.mk

@@ -28,12 +28,13 @@ for word; do [[ $word != BUILD=* ]] || build=${word#BUILD=}; done
 make=("$@" --no-print-directory -s "DESTDIR=$top/root" PREFIX=/usr)
 run "make install" "${make[@]}" install
 lib=$top/root/usr/lib
+(cd "$top/root/usr" && find . ! -type d | LC_ALL=C sort) >"$top/files"
 export PKG_CONFIG_PATH=$lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$top/root
 
 version=$(sed -n 's/^#define MUON_VERSION "\(.*\)"/\1/p' include/muon/error.h)
 for library in libmuon libmuonspec; do
 	[ "$(pkg-config --modversion $library)" = "$version" ] || fail "version in $library.pc"
-	objdump -p "$lib/$library.so" | grep -q "SONAME *$library.so.${version%%.*}\$" ||
+	objdump -p "$lib/$library.so" | grep "SONAME *$library.so.${version%%.*}\$" >"$log" ||
 		fail "soname of $library"
 done
 
@@ -118,4 +119,14 @@ done
 run "make uninstall" "${make[@]}" uninstall
 left=$(find "$top/root" ! -type d)
 [ -z "$left" ] || fail "left behind by uninstall: $left"
+
+# folders with spaces in their names, and a file whose name is the first word of one
+spaced=("DESTDIR=$top/a root" "PREFIX=/opt/muon spec")
+run "make install, with spaces" "${make[@]}" "${spaced[@]}" install
+(cd "$top/a root/opt/muon spec" && find . ! -type d | LC_ALL=C sort) | diff "$top/files" - >"$log" ||
+	fail "installed under a name with spaces (>)"
+touch "$top/a root/opt/muon"
+run "make uninstall, with spaces" "${make[@]}" "${spaced[@]}" uninstall
+find "$top/a root" ! -type d >"$log"
+[ "$(cat "$log")" = "$top/a root/opt/muon" ] || fail "left by uninstall, not the one file /opt/muon"
 echo "install: $(cat "$top"/declared.* | wc -l) functions exported; $programs programs built against an installed copy, shared and static, ok"
