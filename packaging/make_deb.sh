@@ -11,7 +11,7 @@ shift 5
 
 copy=$folder/muonspec-$version
 mkdir -p "$copy/tests"
-rm -rf "$copy"/{debian,include,packaging,src,tools} "$folder"/*.deb
+rm -rf "$copy"/{debian,include,packaging,src,tools} "$folder"/*.{deb,changes,buildinfo}
 cp -a Makefile install.mk include packaging src tools LICENSE CHANGELOG.md "$copy"
 cp -a tests/tests.mk "$copy/tests"
 

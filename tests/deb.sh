@@ -56,7 +56,7 @@ for file in bin/{muonspec,muontrain,muonlab} share/man/man1/{muonspec,muontrain,
 	[ -s "$root/usr/$file" ] || fail "no file /usr/$file"
 done
 for file in "$root"/usr/bin/* "$lib"/lib*.so.*; do
-	! nm "$file" 2>/dev/null | grep -q . || fail "$file is not stripped"
+	[ -z "$(nm "$file" 2>/dev/null)" ] || fail "$file is not stripped"
 done
 for program in muonspec muontrain muonlab; do
 	run "$program" "$root/usr/bin/$program" --version

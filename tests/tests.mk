@@ -55,7 +55,7 @@ test-numbers: $(BUILD)/muonspec $(BUILD)/muontrain $(BUILD)/tests/run_model \
 test-mpi: $(BUILD)/tests/mpi_communicator $(BUILD)/tests/mpi_optimizer | $(BUILD)/packages-test
 	@$(PYTHON) tests/mpi.py $(BUILD)
 
-test-install: all | $(BUILD)/packages-test
+test-install: all documents | $(BUILD)/packages-test
 	@+tests/install.sh $(MAKE) BUILD=$(abspath $(BUILD)) MPI=$(MPI) ONEDNN=$(ONEDNN)
 
 .PHONY: test-documents
