@@ -25,6 +25,8 @@ int mspec_write_columns(const char *path, const char *schema, const mspec_column
 	int code = mspec_hdf5_create(&writer, path, err);
 	if (!code)
 		code = mspec_hdf5_attribute_text(writer, NULL, "schema", schema, err);
+	if (!code)
+		mspec_hdf5_compress(writer);
 	for (size_t i = 0; i < count && !code; i++)
 		for (size_t k = 0; k < tables[i].column_count && !code; k++)
 			code = write_column(writer, &tables[i], &tables[i].columns[k], err);

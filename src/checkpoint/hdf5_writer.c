@@ -1,4 +1,5 @@
-/* The HDF5 writer: contiguous datasets in the oldest format, which everything reads. */
+/* The HDF5 writer: the oldest format, which everything reads; contiguous datasets unless they are to be
+ * compressed. */
 #include "checkpoint/hdf5_library.h"
 #include "checkpoint/writer.h"
 
@@ -9,6 +10,7 @@ struct mspec_hdf5_writer {
 	hid_t file;
 	int code;      /* the first failure; nothing can be written after it */
 	char *path;
+	bool compress;
 	/* the dataset declared last; its element type is the file's, so nothing is converted */
 	h5_transfer to;
 	char *name;
@@ -136,16 +138,32 @@ static int end_dataset(mspec_hdf5_writer *writer, muon_error *err)
 	return code;
 }
 
+/* Chunks and deflate for a 1-d dataset that is long enough to gain by it. */
+static bool set_compression(hid_t creation, hid_t space)
+{
+	enum { LEVEL = 6 };
+	const hsize_t least = 64, most = 1 << 16;
+	hsize_t length;
+	if (H5Sget_simple_extent_ndims(space) != 1 ||
+	    H5Sget_simple_extent_dims(space, &length, NULL) != 1 || length < least)
+		return true;
+	hsize_t chunk = length < most ? length : most;
+	return H5Pset_chunk(creation, 1, &chunk) >= 0 && H5Pset_shuffle(creation) >= 0 &&
+	       H5Pset_deflate(creation, LEVEL) >= 0;
+}
+
 /* A dataset of `type` and `space`; negative with the reason. No times are kept in it, so that the same
  * content is the same bytes. */
-static hid_t make_dataset(hid_t file, const char *name, hid_t type, hid_t space, char *reason)
+static hid_t make_dataset(const mspec_hdf5_writer *writer, const char *name, hid_t type, hid_t space,
+                          char *reason)
 {
 	hid_t links = H5Pcreate(H5P_LINK_CREATE), creation = H5Pcreate(H5P_DATASET_CREATE);
 	hid_t dataset = H5I_INVALID_HID;
 	if (links >= 0 && creation >= 0 && H5Pset_create_intermediate_group(links, 1) >= 0 &&
 	    H5Pset_char_encoding(links, H5T_CSET_UTF8) >= 0 &&
-	    H5Pset_obj_track_times(creation, false) >= 0)
-		dataset = H5Dcreate2(file, name, type, space, links, creation, H5P_DEFAULT);
+	    H5Pset_obj_track_times(creation, false) >= 0 &&
+	    (!writer->compress || set_compression(creation, space)))
+		dataset = H5Dcreate2(writer->file, name, type, space, links, creation, H5P_DEFAULT);
 	if (dataset < 0)
 		mspec_h5_reason(reason);
 	mspec_h5_close(links);
@@ -190,7 +208,7 @@ static bool start_dataset(mspec_hdf5_writer *writer, const char *name, muon_dtyp
 	to->dataset = H5I_INVALID_HID;
 	to->type = mspec_h5_make_type(dtype);
 	to->space = rank ? H5Screate_simple(rank, to->dims, NULL) : H5Screate(H5S_SCALAR);
-	to->dataset = make_dataset(writer->file, name, to->type, to->space, reason);
+	to->dataset = make_dataset(writer, name, to->type, to->space, reason);
 	const char *label = mspec_h5_dtype_label(dtype);
 	return to->dataset >= 0 && (!label || write_text(to->dataset, "dtype", label, reason));
 }
@@ -217,6 +235,11 @@ static int declare_dataset(mspec_hdf5_writer *writer, const char *name, muon_dty
 		return fail_write(writer, name, reason, err);
 	writer->elements = elements;
 	return MUON_OK;
+}
+
+void mspec_hdf5_compress(mspec_hdf5_writer *writer)
+{
+	writer->compress = true;
 }
 
 int mspec_hdf5_dataset(mspec_hdf5_writer *writer, const char *name, muon_dtype dtype, int rank,
@@ -265,7 +288,7 @@ static int write_strings(mspec_hdf5_writer *writer, const char *name, const char
 	char reason[H5_REASON] = "";
 	hsize_t length = count;
 	hid_t type = mspec_h5_make_string_type(), space = H5Screate_simple(1, &length, NULL);
-	hid_t dataset = make_dataset(writer->file, name, type, space, reason);
+	hid_t dataset = make_dataset(writer, name, type, space, reason);
 	if (dataset >= 0 && count &&
 	    H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, texts) < 0)
 		mspec_h5_reason(reason);

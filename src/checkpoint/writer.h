@@ -19,6 +19,10 @@ int mspec_hdf5_create_after(mspec_hdf5_writer **out, const char *path, size_t re
 /* Open a file that this writer has made, to add to it. MUON_E_WRITE. */
 int mspec_hdf5_reopen(mspec_hdf5_writer **out, const char *path, muon_error *err);
 
+/* Compress (deflate) the 1-d datasets of 64 elements or more that come after, as tables of results
+ * want it; weights hardly gain by it. */
+void mspec_hdf5_compress(mspec_hdf5_writer *writer);
+
 /* Declare a dataset; groups in its name ("a/b") are made. bf16 is written as the custom float
  * type, 8-bit floats as uint8 with a `dtype` attribute, bool as h5py's enum. */
 int mspec_hdf5_dataset(mspec_hdf5_writer *writer, const char *name, muon_dtype dtype, int rank,

@@ -5,7 +5,9 @@
 
 #include <math.h>
 #include <muonspec/checkpoint.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static const double numbers[] = {1.5, NAN, -2e-300};
 static const char *const strings[] = {"one", "", "dr\xc3\xa9i"};
@@ -33,6 +35,29 @@ static void test_round_trip(void)
 	mspec_close(&file);
 }
 
+/* Long columns are compressed, and the same. */
+static void test_long(void)
+{
+	enum { COUNT = 100000 };
+	const char *path = scratch_path("long_columns.h5");
+	muon_error err = {0};
+	mspec_checkpoint *file = NULL;
+	struct stat st;
+	double *written = calloc(2 * COUNT, sizeof *written), *back = written + COUNT;
+	CU_ASSERT_PTR_NOT_NULL_FATAL(written);
+	for (size_t i = 0; i < COUNT; i++)
+		written[i] = i % 10 ? 0.5 : (double)i;
+	const mspec_column column = {"value", written, NULL};
+	const mspec_columns table = {"curves", &column, 1, COUNT};
+	CU_ASSERT_EQUAL_FATAL(mspec_write_columns(path, "test/1", &table, 1, &err), MUON_OK);
+	CU_ASSERT(!stat(path, &st) && st.st_size < COUNT);
+	CU_ASSERT_EQUAL_FATAL(mspec_open(&file, path, NULL, &err), MUON_OK);
+	CU_ASSERT_EQUAL(mspec_read(file, 0, 0, COUNT, back, &err), MUON_OK);
+	CU_ASSERT(!memcmp(written, back, COUNT * sizeof *back));
+	mspec_close(&file);
+	free(written);
+}
+
 static void test_refused(void)
 {
 	muon_error err = {0};
@@ -47,4 +72,5 @@ static void test_refused(void)
 	                MUON_E_ARGUMENT);
 }
 
-UNIT_SUITE(columns_file, {"round trip", test_round_trip}, {"refused", test_refused})
+UNIT_SUITE(columns_file, {"round trip", test_round_trip}, {"long", test_long},
+           {"refused", test_refused})
