@@ -60,6 +60,21 @@ def test_well_formed():
         assert len(texts) > 5, (path, texts)
 
 
+def test_activations():
+    """Of runs that record them: a line and a band for each run in each panel."""
+    runs = [os.path.join(EXAMPLE, "..", "weight-decay", "checkpoints", r)
+            for r in ("muon-decay", "adamw-decay")]
+    plot(*runs, "--label", "muon", "--label", "adamw", "-o", "activations", "--keep-script")
+    texts = [t.text for t in ET.fromstring(read("activations/activations.svg")).iter(
+        "{http://www.w3.org/2000/svg}text")]
+    assert {"largest attention logit", "largest activation", "output RMS"} <= set(texts), texts
+    blocks = read("activations/activations.dat").decode().strip().split("\n\n\n")
+    assert len(blocks) == 6 and all(len(b.splitlines()) == 4 for b in blocks), blocks
+    for line in "\n".join(blocks).splitlines():
+        _, mean, low, high = map(float, line.split()) if line else (0, 0, 0, 0)
+        assert low <= mean <= high, line
+
+
 def test_formats():
     for kind, start in (("png", b"\x89PNG\r\n"), ("pdf", b"%PDF-")):
         for path in plot(CHECKPOINT, EXAMPLE + "/step-000400.h5", "-o", kind, "--format", kind):
@@ -93,7 +108,7 @@ def test_hostile_names():
         assert name in texts, (name, texts)
     assert any(t.startswith("<script>do") and "{/Bold @" in t for t in texts), texts
     left = {n for n in os.listdir(".")} - {"hostile.safetensors", "hostile", "one", "two", "svg",
-                                           "png", "pdf", "kept"}
+                                           "png", "pdf", "kept", "activations"}
     assert not left, left
 
 

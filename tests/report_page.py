@@ -117,6 +117,35 @@ def test_comparison():
     assert "<b>early</b>" in text and f"{entropy['median_difference']:.4g}"[:5] in text
 
 
+def test_activations():
+    """What a training recorded, and in other runs what forward measured and kept."""
+    training = os.path.join(EXAMPLE, "..", "weight-decay", "checkpoints", "muon-decay")
+    page, wanted = report(training), values("track", "--no-store", training)
+    assert numbers.check_activations(page, wanted) == 32
+    peaks = set()
+    for s in wanted["series"]:
+        if s["metric"] == "recorded_max_attention_logit":
+            peaks.update({(v, s["name"], step) for step, v in zip(s["steps"], s["values"])})
+    value, layer, step = max(peaks)
+    assert f"the highest was {value:.4g}, of {layer} at step {step} (recorded)" in "".join(page.text)
+    if GNUPLOT:
+        assert ("figure", {"id": "activations"}) in page.attributes
+    os.mkdir("measured")
+    shutil.copy(EARLY, "measured")
+    shutil.copy(LATE, "measured")
+    with open("text", "w") as f:
+        f.write("In the beginning God created the heaven and the earth.")
+    for file in os.listdir("measured"):
+        numbers.run(MUONSPEC, "forward", "-q", "--store", "--tokens", "text", "measured/" + file)
+    numbers.run(MUONSPEC, "report", "-q", "-o", "page.html", "measured")
+    with open("page.html", encoding="utf-8") as f:
+        page = Page(f.read())
+    assert numbers.check_activations(page, values("track", "measured")) == 2 * (1 + 5 * 3)
+    numbers.check_risks(page, values("risk", "measured"))
+    text = "".join(page.text)
+    assert "(measured)" in text and "'muonspec forward --store' measures" not in text
+
+
 def check_by_itself(page):
     policy = next(a["content"] for t, a in page.attributes
                   if t == "meta" and a.get("http-equiv") == "Content-Security-Policy")

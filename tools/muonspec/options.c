@@ -51,8 +51,8 @@ static const option_row option_rows[] = {
     {"no-store", 0, OPTION_FLAG, VERB_RUNS | VERB_FIGURES | VERB_GATES, FIELD(no_store), NULL,
      "keep no results, and use none"},
     {"store", 0, OPTION_FLAG, VERB_FORWARD, FIELD(store), NULL,
-     "also keep loss and layers for track and risk, where 'muonspec track FOLDER' keeps the "
-     "results of the checkpoint's folder: FOLDER.spectra.h5 beside it, else in "
+     "also keep loss and layers for track, risk, plot and report, where 'muonspec track FOLDER' "
+     "keeps the results of the checkpoint's folder: FOLDER.spectra.h5 beside it, else in "
      "$XDG_CACHE_HOME/muonspec; a later call on the same checkpoint replaces them"},
     {"store-file", 0, OPTION_TEXT, VERB_FORWARD, FIELD(store_file), "FILE",
      "the same in this file"},
