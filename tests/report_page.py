@@ -170,13 +170,28 @@ def test_by_itself():
     assert page.tags.get("svg", 0) == (6 if GNUPLOT else 0)
 
 
-def test_hostile_names():
+def safetensors(path, names):
     header = {n: {"dtype": "F32", "shape": [2, 2], "data_offsets": [16 * i, 16 * i + 16]}
-              for i, n in enumerate(HOSTILE)}
+              for i, n in enumerate(names)}
     text = json.dumps(header).encode()
-    with open("hostile.safetensors", "wb") as f:
+    with open(path, "wb") as f:
         f.write(len(text).to_bytes(8, "little") + text +
-                bytes.fromhex("0000803f000000400000404000008040") * len(HOSTILE))
+                bytes.fromhex("0000803f000000400000404000008040") * len(names))
+
+
+def test_long_table():
+    """It is folded, and whole for those without scripts; names can't end the fold."""
+    names = [f"{i}.</noscript></details><script>x</script>.weight" for i in range(101)]
+    for count in (100, 101):
+        safetensors("long.safetensors", names[:count])
+        page = report("long.safetensors")
+        check_by_itself(page)
+        assert page.tags.get("noscript", 0) == (count > 100)
+        assert numbers.check_weights(page, values("analyze", "long.safetensors")) > 10 * count
+
+
+def test_hostile_names():
+    safetensors("hostile.safetensors", HOSTILE)
     before = set(os.listdir("."))
     page = report("hostile.safetensors")
     check_by_itself(page)
