@@ -4,6 +4,7 @@ set output "figure.svg"
 set grid lc "#dddddd"
 set xlabel "step of fine-tuning"
 set ylabel "held-out loss (nats a byte)"
+set yrange [1.5:3]
 runs = "adamw/adamw adamw/muon muon/adamw muon/muon"
 colors = "#000000 #e69f00 #56b4e9 #0072b2"
 set key top right title "pre-training/fine-tuning"
