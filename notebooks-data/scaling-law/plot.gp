@@ -7,6 +7,9 @@ set logscale xy
 set format x "10^{%L}"
 set xlabel "compute, 6 N D (flops)"
 set ylabel "held-out loss (nats a byte)"
+set yrange [1.2:1.9]
+set ytics (1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9)
+set xrange [1.5e11:2.7e13]
 set key top right
 plot "figures.dat" index "adamw/law" using 1:3:4 with filledcurves lc rgb "#000000" notitle, \
      "figures.dat" index "muon/law" using 1:3:4 with filledcurves lc rgb "#0072b2" notitle, \
