@@ -623,6 +623,7 @@ def test_real(bench):
 
 
 def main():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it was ignored, as after &
     with tempfile.TemporaryDirectory() as top:
         def bench(name, plan=PLAN):
             return Bench(os.path.join(top, name), plan)

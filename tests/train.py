@@ -423,6 +423,7 @@ def test_help():
 
 
 def main():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it was ignored, as after &
     tests = (test_help, test_threads, test_sigkill, test_signals, test_variants, test_clip_norm,
              test_ranks, test_learns, test_checkpoints, test_micro_batches, test_qk_clip, test_moe,
              test_fine_tuning, test_errors, test_hostile_files)

@@ -63,17 +63,9 @@ static mspec_gate plain_gate(const mspec_subject *s, const char *metric, mspec_g
 
 /* ---- names -------------------------------------------------------------------------------- */
 
-static bool matches_any(const char *const *globs, size_t count, const char *name)
-{
-	for (size_t i = 0; i < count; i++)
-		if (!fnmatch(globs[i], name, 0))
-			return true;
-	return false;
-}
-
 static bool is_allowed(const checking *c, mspec_allowance allowance, const char *name)
 {
-	return matches_any(c->rules->allow[allowance], c->rules->allow_count[allowance], name);
+	return muon_matches_any(c->rules->allow[allowance], c->rules->allow_count[allowance], name);
 }
 
 static bool is_undefined_allowed(checking *c, const mspec_subject *s, const char *metric)

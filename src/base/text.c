@@ -3,6 +3,7 @@
 #include "base/memory.h"
 
 #include <ctype.h>
+#include <fnmatch.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -183,4 +184,14 @@ int muon_natural_compare(const char *a, const char *b)
 	if (*x || *y)
 		return *x ? 1 : -1;
 	return strcmp(a, b); /* "a01" and "a1" differ all the same */
+}
+
+/* ---- patterns -------------------------------------------------------------------------------- */
+
+bool muon_matches_any(const char *const *globs, size_t count, const char *name)
+{
+	for (size_t i = 0; i < count; i++)
+		if (!fnmatch(globs[i], name, 0))
+			return true;
+	return false;
 }

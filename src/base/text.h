@@ -1,4 +1,4 @@
-/* Strings: growing text, escaping of foreign names, natural order. */
+/* Strings: growing text, escaping of foreign names, patterns, natural order. */
 #ifndef MUON_BASE_TEXT_H
 #define MUON_BASE_TEXT_H
 
@@ -28,6 +28,9 @@ char *muon_escape(char *out, size_t capacity, const char *text);
 char *muon_escape_all(const char *text);
 
 bool muon_is_utf8(const char *text);
+
+/* Does one of the shell patterns match? */
+bool muon_matches_any(const char *const *globs, size_t count, const char *name);
 
 /* Order in which runs of digits compare as numbers: "a2" < "a10". Total: equal only for the same
  * bytes. */

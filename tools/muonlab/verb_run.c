@@ -14,7 +14,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <fnmatch.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -65,10 +64,7 @@ typedef struct session {
 static bool is_wanted(const session *s, const lab_run *run)
 {
 	const text_list *only = &s->options->only;
-	for (size_t i = 0; i < only->count; i++)
-		if (!fnmatch(only->items[i], run->name, 0))
-			return true;
-	return !only->count;
+	return !only->count || muon_matches_any(only->items, only->count, run->name);
 }
 
 /* Is the run's last checkpoint still there? */

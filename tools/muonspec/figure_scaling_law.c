@@ -6,7 +6,6 @@
 #include "analysis/scaling_law.h"
 #include "base/memory.h"
 
-#include <fnmatch.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -33,22 +32,15 @@ typedef struct law_table {
 
 static const double LEVEL = 0.95;
 
-static bool matches(const text_list *globs, const char *name)
-{
-	for (size_t i = 0; i < globs->count; i++)
-		if (!fnmatch(globs->items[i], name, 0))
-			return true;
-	return false;
-}
-
 /* Only runs that went well, and that the options name. */
 static bool is_wanted(const law_table *t, size_t row, const tool_options *options)
 {
 	const char *run = csv_table_cell(&t->rows, row, "run");
 	const char *status = csv_table_cell(&t->rows, row, "status");
+	const text_list *in = &options->include, *out = &options->exclude;
 	return (!*status || !strcmp(status, "ok")) &&
-	       (!options->include.count || matches(&options->include, run)) &&
-	       !matches(&options->exclude, run);
+	       (!in->count || muon_matches_any(in->items, in->count, run)) &&
+	       !muon_matches_any(out->items, out->count, run);
 }
 
 static int no_memory(const law_table *t, muon_error *err)

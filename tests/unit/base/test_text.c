@@ -66,5 +66,15 @@ static void test_utf8(void)
 	CU_ASSERT_FALSE(muon_is_utf8("cut \xe2\x82"));
 }
 
+static void test_patterns(void)
+{
+	static const char *const globs[] = {"layer.?", "*.gain"};
+	CU_ASSERT_TRUE(muon_matches_any(globs, 2, "layer.1"));
+	CU_ASSERT_TRUE(muon_matches_any(globs, 2, "layer.10.gain"));
+	CU_ASSERT_FALSE(muon_matches_any(globs, 1, "layer.10.gain"));
+	CU_ASSERT_FALSE(muon_matches_any(NULL, 0, ""));
+}
+
 UNIT_SUITE(text, {"UTF-8", test_utf8}, {"escape", test_escape}, {"escape cuts", test_escape_cuts_between_characters},
-           {"natural order", test_natural_order}, {"growing text", test_growing_text})
+           {"natural order", test_natural_order}, {"growing text", test_growing_text},
+           {"patterns", test_patterns})
