@@ -36,8 +36,10 @@ PACKAGES_BENCH = python3-scipy
 PACKAGES_BROWSER = chromium chromium-driver python3-selenium
 PACKAGES_CHECK = clang libclang-rt-dev valgrind
 
+# one at a time: apt does not wait for another apt
 define install_missing
-@missing=$$(for p in $(1); do \
+@mkdir -p $(BUILD); exec 9>$(BUILD)/packages.lock; flock 9; \
+missing=$$(for p in $(1); do \
 	dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
 if [ -n "$$missing" ]; then \
 	echo "installing from Debian:" $$missing; \
